@@ -1,0 +1,33 @@
+"""What a user can fix. Every message is one sentence: what is wrong, where it is, and what to do about it."""
+
+from __future__ import annotations
+
+
+class Dino4CellsError(Exception):
+    """Base of all errors that a user can fix; the command line prints the message and exits with `exit_code`."""
+
+    exit_code = 2
+
+
+class ConfigError(Dino4CellsError):
+    """A value in the configuration or on the command line is wrong."""
+
+
+class DataError(Dino4CellsError):
+    """The metadata or the images are not what was announced."""
+
+
+class StorageError(Dino4CellsError):
+    """A URL cannot be read, listed or written."""
+
+
+class ArtifactError(Dino4CellsError):
+    """A model, feature or classification directory is incomplete, damaged or of another kind."""
+
+
+class CheckpointError(Dino4CellsError):
+    """A checkpoint cannot be read or belongs to another network."""
+
+
+class JobFailed(Dino4CellsError):
+    """A job that a launcher started did not succeed; the message holds the reason that the job gave."""

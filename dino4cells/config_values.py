@@ -1,0 +1,166 @@
+"""Single values of a configuration: text that stands for numbers and pairs, and the choice of a transform.
+
+The handbook's files hold `1e6` (text in YAML 1.1), `'0.2 0.5'`, `None` and `Image.BICUBIC`; each means a value.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Final, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
+
+Parameters = dict[str, object] | list[object] | None
+
+TRANSFORM_NAMES: Final = (
+    "Warp_cell",
+    "RandomResizedCrop",
+    "RandomResizedCenterCrop",
+    "RandomHorizontalFlip",
+    "RandomVerticalFlip",
+    "RandomRotation",
+    "rnd_dihedral",
+    "remove_channel",
+    "rescale_protein",
+    "Change_brightness",
+    "Change_contrast",
+    "Threshold_protein",
+    "Solarization",
+    "Solarization_for_RGBA",
+    "GaussianBlur",
+    "ColorJitter",
+    "ColorJitter_for_RGBA",
+    "RandomGrayscale_for_RGBA",
+    "Jigsaw",
+    "Solarization_for_5_channels",
+    "GaussianBlur_for_5_channels",
+    "ColorJitter_for_5_channels",
+    "RandomGrayscale_for_5_channels",
+    "Jigsaw_for_5_channels",
+    "Single_cell_centered",
+    "Single_cell_Mirror",
+    "Single_cell_Resize",
+    "Single_cell_Resize_keep_aspect_ratio",
+    "Single_cell_random_resize",
+    "FA_resize",
+    "Get_specific_channel",
+    "ToTensor",
+    "Normalize",
+    "self_normalize",
+    "self_normalize_without_black_pixels",
+)
+"""Every transform of the handbook; those not built yet are known names too."""
+
+_NUMBER: Final = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_NUMBERS: Final = re.compile(rf"[(\[]?\s*({_NUMBER}(?:(?:\s*,\s*|\s+){_NUMBER})*)\s*[)\]]?")
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` for the known name nearest to `name`, or nothing; case does not count."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    nearest = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    return f"; did you mean {by_lower[nearest[0]]}?" if nearest else ""
+
+
+def check_transform_name(name: str) -> str:
+    """Passes a known transform name on; ValueError with the nearest known one otherwise."""
+    if name not in TRANSFORM_NAMES:
+        raise ValueError(f"is no transform that is known here{suggestion(name, TRANSFORM_NAMES)}")
+    return name
+
+
+def read_number(text: str) -> int | float | None:
+    """The number that a text stands for (`1e6`, `3`), or None. An integer only where no point and no exponent is written."""
+    text = text.strip()
+    if re.fullmatch(_NUMBER, text) is None:
+        return None
+    return int(text) if re.fullmatch(r"[-+]?\d+", text) else float(text)
+
+
+def read_numbers(text: str) -> list[int | float] | None:
+    """The numbers of `0.2 0.5`, `0.2, 0.5`, `(0.2, 0.5)` or `[0.2, 0.5]`; None where the text is anything else."""
+    match = _NUMBERS.fullmatch(text.strip())
+    if match is None:
+        return None
+    numbers = [read_number(part) for part in re.split(r"[\s,]+", match[1])]
+    return [number for number in numbers if number is not None]
+
+
+def read_pair(value: object) -> object:
+    """Two numbers out of text; any other value unchanged, for the model to judge."""
+    numbers = read_numbers(value) if isinstance(value, str) else None
+    return tuple(numbers) if numbers is not None else value
+
+
+def read_field_text(value: object, annotation: object) -> object:
+    """What a value of the file means for a field of this type: numbers out of text, lists out of `a, b`, names out of numbers."""
+    kinds = get_args(annotation) if get_origin(annotation) is not None else (annotation,)
+    numeric = int in kinds or float in kinds or (get_origin(annotation) is Literal and isinstance(kinds[0], int))
+    if numeric and isinstance(value, bool):
+        raise ValueError("must be a number")
+    if numeric and isinstance(value, str):
+        number = read_number(value)
+        value = value if number is None else number
+    if numeric and isinstance(value, float) and value.is_integer() and float not in kinds:
+        return int(value)
+    if list[str] in kinds:
+        if isinstance(value, str) and value.strip().lower() == "false" and Literal[False] in kinds:
+            return False
+        parts = value.split(",") if isinstance(value, str) else value
+        if isinstance(parts, list | tuple):
+            return [str(part).strip() for part in parts if str(part).strip()]
+    if str in kinds and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return value
+
+
+def read_parameter(value: object) -> object:
+    """A transform's parameter: numbers, pairs, booleans and nothing out of text; `Image.BICUBIC` becomes `bicubic`."""
+    if isinstance(value, dict):
+        return {str(key): read_parameter(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [read_parameter(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    if value in ("None", "True", "False"):
+        return {"None": None, "True": True, "False": False}[value]
+    if match := re.fullmatch(r"(?:PIL\.)?(?:Image|InterpolationMode)\.(?:Resampling\.)?([A-Z]+)", value):
+        return match[1].lower()
+    numbers = read_numbers(value)
+    if numbers is None:
+        return value
+    return numbers[0] if len(numbers) == 1 and read_number(value) is not None else numbers
+
+
+class TransformChoice(BaseModel):
+    """A transform of a section: whether it acts, and its parameters (by name, by position, or none).
+
+    Read from the handbook's `[True, {p: 0.5}]`, `[True, null]`, `[True]` or a bare boolean, and written back as the two-item list.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    active: bool
+    parameters: Parameters = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_list(cls, value: object) -> object:
+        if isinstance(value, TransformChoice):
+            return {"active": value.active, "parameters": value.parameters}
+        if isinstance(value, bool):
+            return {"active": value}
+        if isinstance(value, list | tuple) and 1 <= len(value) <= 2:
+            value = dict(zip(("active", "parameters"), value, strict=False))
+        if not isinstance(value, dict) or not set(value) <= {"active", "parameters"}:
+            raise ValueError("must be a list of two, active or not and the parameters, such as [True, {p: 0.5}]")
+        parameters = read_parameter(value.get("parameters"))
+        if parameters is not None and not isinstance(parameters, dict | list):
+            raise ValueError("must have parameters that are a mapping, a list or nothing, such as [True, {p: 0.5}]")
+        return {**value, "parameters": parameters}
+
+    @model_serializer
+    def _as_list(self) -> list[object]:
+        return [self.active, self.parameters]

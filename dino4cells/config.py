@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -23,26 +23,44 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from dino4cells.config_values import Parameters, TransformChoice, check_transform_name, read_field_text, read_pair
+from dino4cells.config_values import (
+    Parameters,
+    TransformChoice,
+    check_transform_name,
+    is_empty,
+    read_field_text,
+    read_names_or_false,
+    read_pair,
+)
 
 ARCHITECTURE_ALIASES: Final = {"deit_tiny": "vit_tiny", "deit_small": "vit_small", "deit_base": "vit_base"}
 
-IMAGE_MODES_NOT_SUPPORTED_YET: Final = (
+ImageMode = Literal[
+    "normalized",
+    "normalized_3_channels",
+    "normalized_4_channels",
     "unnormalized_4_channels",
-    *(f"single_channel_{letter}{suffix}" for suffix in ("", "_no_triple") for letter in "rgby"),
+    "single_channel_r",
+    "single_channel_g",
+    "single_channel_b",
+    "single_channel_y",
+    "single_channel_r_no_triple",
+    "single_channel_g_no_triple",
+    "single_channel_b_no_triple",
+    "single_channel_y_no_triple",
     "one_channel",
     "two_channels",
     "protein_channel",
-)
-"""The handbook's other image modes: valid names, which the reader of images answers with a ConfigError until they are built."""
+]
+IMAGE_MODES: Final[tuple[ImageMode, ...]] = get_args(ImageMode)
 
-IMAGE_MODES: Final = ("normalized", "normalized_3_channels", "normalized_4_channels", *IMAGE_MODES_NOT_SUPPORTED_YET)
+IMAGE_MODES_NOT_SUPPORTED_YET: Final = IMAGE_MODES[3:]
+"""Valid names, which the reader of images answers with a ConfigError until they are built."""
 
 IGNORED_SECTIONS: Final = ("kaggle_test_data", "plot_embedding", "visualize", "pipeline")
 """Sections of the paper's files that steered its own scripts."""
 
 CLASSIFICATION_KEYS_NOT_SUPPORTED_YET: Final = (
-    # fmt: off
     "train_path", "valid_path", "test_path", "cells_train_path", "cells_valid_path", "averaged_features", "averaged_features_path",
     "averaged_train_path", "averaged_valid_path", "averaged_test_path", "use_pretrained_features", "train_feature_extractor",
     "feature_extractor_state_dict", "train_classifier_head", "load_classifier_head", "classifier_state_dict", "classifier_type",
@@ -51,7 +69,7 @@ CLASSIFICATION_KEYS_NOT_SUPPORTED_YET: Final = (
     "output_dir", "output_prefix", "overwrite", "early_stopping", "competition_type", "prepare_kaggle_submission",
     "protein_classifier", "cell_type_classifier", "train_statistics", "protein_task", "use_pretrained_cell_type_classifier",
     "use_pretrained_repro_classifier", "training_features_paths_list", "whole_image_submission_file", "verbose",
-    # fmt: on
+    "train_inds", "test_inds", "use_pretrained_protein_classifier", "full_image_train", "aggregate_result_by_single_cell", "output_file",
 )
 """Keys of the paper's classification sections that nothing here reads so far."""
 
@@ -83,7 +101,7 @@ class _Section(BaseModel):
     def _empty_means_default(cls, values: object) -> object:
         if not isinstance(values, dict):
             return values
-        return {key: value for key, value in values.items() if value is not None and value not in ("", "None")}
+        return {key: value for key, value in values.items() if not is_empty(value)}
 
     @field_validator("*", mode="before")
     @classmethod
@@ -99,59 +117,59 @@ def _resolve_arch(value: object) -> object:
 class ModelConfig(_Section):
     """Section `model`: the network, its training, and where the data are."""
 
-    model_type: Literal["DINO"] = Field("DINO", description="Method of training.")
+    model_type: Literal["DINO"] = Field(default="DINO", description="Method of training.")
     arch: Annotated[Literal["vit_tiny", "vit_small", "vit_base"], BeforeValidator(_resolve_arch)] = Field(
-        "vit_tiny", description="Backbone; deit_tiny, deit_small and deit_base are other names of the same three."
+        default="vit_tiny", description="Backbone; deit_tiny, deit_small and deit_base are other names of the same three."
     )
-    patch_size: Literal[8, 16] = Field(16, description="Side of a patch, in pixels.")
-    image_size: int = Field(224, ge=8, description="Side, in pixels, for which position embeddings are made; a multiple of patch_size.")
-    num_channels: int | None = Field(None, ge=1, description="Channels of an image; empty: as many as the data have.")
-    channels: list[str] | None = Field(None, description="Names of the channels, in the order of the image; empty: as the data say.")
+    patch_size: Literal[8, 16] = Field(default=16, description="Side of a patch, in pixels.")
+    image_size: int = Field(default=224, ge=8, description="Side in pixels that positions are made for; a multiple of patch_size.")
+    num_channels: int | None = Field(default=None, ge=1, description="Channels of an image; empty: as many as the data have.")
+    channels: list[str] | None = Field(default=None, description="Names of the channels, in order; empty: as the data say.")
 
-    root: str | None = Field(None, description="Directory or URL that the metadata's file names start from.")
-    data_path: str | None = Field(None, description="Metadata (CSV), path or URL.")
-    output_dir: str | None = Field(None, description="Where the model artifact goes, path or URL.")
-    datatype: Literal["HPA", "HPABalanced", "CellPainting"] = Field("HPA", description="Layout of the metadata and drawing of samples.")
-    image_mode: str = Field("normalized", description=f"How an image becomes channels in [0, 1]: {', '.join(IMAGE_MODES)}.")
-    sample_single_cells: bool = Field(False, description="Group rows by ID and draw one row of each group per epoch.")
-    max_bad_images: float = Field(0.01, ge=0, le=1, description="Fraction of images that may be unreadable before training stops.")
-    num_workers: int = Field(10, ge=0, description="Processes that read images, per training process.")
+    root: str | None = Field(default=None, description="Directory or URL that the metadata's file names start from.")
+    data_path: str | None = Field(default=None, description="Metadata (CSV), path or URL.")
+    output_dir: str | None = Field(default=None, description="Where the model artifact goes, path or URL.")
+    datatype: Literal["HPA", "HPABalanced", "CellPainting"] = Field(default="HPA", description="Layout of the metadata, draw of samples.")
+    image_mode: ImageMode = Field(default="normalized", description="How an image becomes channels in [0, 1].")
+    sample_single_cells: bool = Field(default=False, description="Group rows by ID and draw one row of each group per epoch.")
+    max_bad_images: float = Field(default=0.01, ge=0, le=1, description="Fraction of images that may be unreadable before training stops.")
+    num_workers: int = Field(default=10, ge=0, description="Processes that read images, per training process.")
 
-    epochs: int = Field(100, ge=1, description="Passes over the data.")
-    batch_size_per_gpu: int = Field(64, ge=1, description="Images per step and process.")
-    batch_size: int | None = Field(None, ge=1, description="Images per step over all processes; empty: batch_size_per_gpu x processes.")
-    optimizer: Literal["adamw", "sgd", "lars"] = Field("adamw", description="Optimizer.")
-    lr: float = Field(0.0005, gt=0, description="Peak learning rate for a batch of 256 images; scaled by the batch over all processes.")
-    min_lr: float = Field(1e-6, ge=0, description="Learning rate at the end of the cosine.")
-    warmup_epochs: float = Field(10, ge=0, description="Epochs of linear growth of the learning rate.")
-    weight_decay: float = Field(0.04, ge=0, description="Weight decay at the start.")
-    weight_decay_end: float = Field(0.4, ge=0, description="Weight decay at the end of the cosine.")
-    clip_grad: float = Field(3.0, ge=0, description="Largest norm of one parameter's gradient; 0: no clipping.")
-    freeze_last_layer: float = Field(1, ge=0, description="Epochs during which the head's last layer stays as it is.")
-    drop_path_rate: float = Field(0.1, ge=0, lt=1, description="Stochastic depth of the student.")
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="Arithmetic; auto: bfloat16 on a GPU that has it.")
-    seed: int = Field(0, ge=0, description="Seed of weights, order and views.")
+    epochs: int = Field(default=100, ge=1, description="Passes over the data.")
+    batch_size_per_gpu: int = Field(default=64, ge=1, description="Images per step and process.")
+    batch_size: int | None = Field(default=None, ge=1, description="Images per step over all processes; empty: by batch_size_per_gpu.")
+    optimizer: Literal["adamw", "sgd", "lars"] = Field(default="adamw", description="Optimizer.")
+    lr: float = Field(default=0.0005, gt=0, description="Peak learning rate for a batch of 256; scaled by the batch over all processes.")
+    min_lr: float = Field(default=1e-6, ge=0, description="Learning rate at the end of the cosine.")
+    warmup_epochs: float = Field(default=10, ge=0, description="Epochs of linear growth of the learning rate.")
+    weight_decay: float = Field(default=0.04, ge=0, description="Weight decay at the start.")
+    weight_decay_end: float = Field(default=0.4, ge=0, description="Weight decay at the end of the cosine.")
+    clip_grad: float = Field(default=3.0, ge=0, description="Largest norm of one parameter's gradient; 0: no clipping.")
+    freeze_last_layer: float = Field(default=1, ge=0, description="Epochs during which the head's last layer stays as it is.")
+    drop_path_rate: float = Field(default=0.1, ge=0, lt=1, description="Stochastic depth of the student.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(default="auto", description="Arithmetic; auto: bfloat16 where a GPU has it.")
+    seed: int = Field(default=0, ge=0, description="Seed of weights, order and views.")
 
-    momentum_teacher: float = Field(0.996, ge=0, le=1, description="Momentum of the teacher at the start; grows to 1 on a cosine.")
-    center_momentum: float = Field(0.9, ge=0, le=1, description="Momentum of the centre of the teacher's outputs.")
-    student_temp: float = Field(0.1, gt=0, description="Temperature of the student.")
-    teacher_temp: float = Field(0.04, gt=0, description="Temperature of the teacher after its warm-up.")
-    warmup_teacher_temp: float = Field(0.04, gt=0, description="Temperature of the teacher at the start.")
-    warmup_teacher_temp_epochs: float = Field(0, ge=0, description="Epochs of linear change of the teacher's temperature.")
-    targets: Literal["centering", "sinkhorn"] = Field("centering", description="How the teacher's outputs are kept from collapsing.")
-    koleo_weight: float = Field(0.0, ge=0, description="Weight of the KoLeo regularizer (DINOv2), which spreads features; 0: off.")
+    momentum_teacher: float = Field(default=0.996, ge=0, le=1, description="Momentum of the teacher at the start; grows to 1 on a cosine.")
+    center_momentum: float = Field(default=0.9, ge=0, le=1, description="Momentum of the centre of the teacher's outputs.")
+    student_temp: float = Field(default=0.1, gt=0, description="Temperature of the student.")
+    teacher_temp: float = Field(default=0.04, gt=0, description="Temperature of the teacher after its warm-up.")
+    warmup_teacher_temp: float = Field(default=0.04, gt=0, description="Temperature of the teacher at the start.")
+    warmup_teacher_temp_epochs: float = Field(default=0, ge=0, description="Epochs of linear change of the teacher's temperature.")
+    targets: Literal["centering", "sinkhorn"] = Field(default="centering", description="What keeps the teacher's outputs from collapsing.")
+    koleo_weight: float = Field(default=0.0, ge=0, description="Weight of the KoLeo regularizer (DINOv2), which spreads features; 0: off.")
 
-    out_dim: int = Field(65536, ge=2, description="Prototypes: outputs of the head.")
-    head_hidden_dim: int = Field(2048, ge=1, description="Width of the head's hidden layers.")
-    head_bottleneck_dim: int = Field(256, ge=1, description="Width of the head's bottleneck.")
-    norm_last_layer: bool = Field(True, description="Keep the prototypes at length one.")
-    use_bn_in_head: bool = Field(False, description="Batch normalization in the head.")
+    out_dim: int = Field(default=65536, ge=2, description="Prototypes: outputs of the head.")
+    head_hidden_dim: int = Field(default=2048, ge=1, description="Width of the head's hidden layers.")
+    head_bottleneck_dim: int = Field(default=256, ge=1, description="Width of the head's bottleneck.")
+    norm_last_layer: bool = Field(default=True, description="Keep the prototypes at length one.")
+    use_bn_in_head: bool = Field(default=False, description="Batch normalization in the head.")
 
     local_crops_scale: Annotated[tuple[float, float] | None, BeforeValidator(read_pair)] = Field(
-        None, description="Area of a local crop, smallest and largest fraction; used where local_transfo gives no scale."
+        default=None, description="Area of a local crop, smallest and largest fraction; used where local_transfo gives no scale."
     )
-    saveckp_freq: int = Field(20, ge=0, description="Keep a copy of the checkpoint every so many epochs; 0: only the latest.")
-    checkpoint_minutes: float = Field(10.0, gt=0, description="Minutes between two checkpoints.")
+    saveckp_freq: int = Field(default=20, ge=0, description="Keep a copy of the checkpoint every so many epochs; 0: only the latest.")
+    checkpoint_minutes: float = Field(default=10.0, gt=0, description="Minutes between two checkpoints.")
 
     @field_validator("image_size")
     @classmethod
@@ -159,13 +177,6 @@ class ModelConfig(_Section):
         patch = info.data.get("patch_size")
         if patch and value % patch:
             raise ValueError(f"must be a multiple of patch_size ({patch})")
-        return value
-
-    @field_validator("image_mode")
-    @classmethod
-    def _known_mode(cls, value: str) -> str:
-        if value not in IMAGE_MODES:
-            raise ValueError(f"must be one of {', '.join(IMAGE_MODES)}")
         return value
 
     @field_validator("channels")
@@ -189,27 +200,36 @@ class ModelConfig(_Section):
 class EmbeddingConfig(_Section):
     """Section `embedding`: features of every cell."""
 
-    pretrained_weights: str | None = Field(None, description="Model artifact or checkpoint, path or URL; empty: the model just trained.")
-    output_path: str | None = Field(None, description="Where the features go, path or URL.")
-    df_path: str | None = Field(None, description="Metadata (CSV) of the cells; empty: model.data_path.")
-    image_size: int = Field(224, ge=8, description="Side, in pixels, of the model's position embeddings where a checkpoint does not say.")
-    num_workers: int = Field(10, ge=0, description="Processes that read images, per process.")
-    batch_size: int = Field(128, ge=1, description="Images per step and process.")
-    embedding_has_labels: bool = Field(False, description="Whether the metadata hold label columns.")
-    target_labels: list[str] | Literal[False] = Field(False, description="Names of the 0/1 label columns, or false.")
-    num_augmentation_repetitions: int = Field(1, ge=0, description="Augmented copies of each image whose features are averaged.")
-    baselines: bool = Field(True, description="Also write features of the untrained network and intensity statistics, to compare with.")
+    pretrained_weights: str | None = Field(default=None, description="Model artifact or checkpoint, path or URL; empty: just trained.")
+    output_path: str | None = Field(default=None, description="Where the features go, path or URL.")
+    df_path: str | None = Field(default=None, description="Metadata (CSV) of the cells; empty: model.data_path.")
+    image_size: int = Field(default=224, ge=8, description="Side in pixels of the position embeddings, where a checkpoint does not say.")
+    num_workers: int = Field(default=10, ge=0, description="Processes that read images, per process.")
+    batch_size: int = Field(default=128, ge=1, description="Images per step and process.")
+    embedding_has_labels: bool = Field(default=False, description="Whether the metadata hold label columns.")
+    target_labels: Annotated[list[str] | Literal[False], BeforeValidator(read_names_or_false)] = Field(
+        default=False, description="Names of the 0/1 label columns, or false."
+    )
+    num_augmentation_repetitions: int = Field(default=1, ge=0, description="Augmented copies of each image whose features are averaged.")
+    baselines: bool = Field(default=True, description="Also write features of the untrained network and intensity statistics.")
 
 
 class ClassificationConfig(_Section):
     """Section `classification`: nearest neighbours and a linear probe on the features."""
 
-    label: str | None = Field(None, description="Column with the classes; empty: protein_location, else cell_type.")
-    group: str | None = Field(None, description="Column whose values never straddle a train/test split, e.g. plate.")
-    folds: int = Field(5, ge=2, description="Folds of the cross-validation.")
-    neighbours: int = Field(10, ge=1, description="Neighbours that vote, by cosine similarity.")
-    seed: int = Field(0, ge=0, description="Seed of the folds and of the probe.")
+    label: str | None = Field(default=None, description="Column with the classes; empty: protein_location, else cell_type.")
+    group: str | None = Field(default=None, description="Column whose values never straddle a train/test split, e.g. plate.")
+    folds: int = Field(default=5, ge=2, description="Folds of the cross-validation.")
+    neighbours: int = Field(default=10, ge=1, description="Neighbours that vote, by cosine similarity.")
+    seed: int = Field(default=0, ge=0, description="Seed of the folds and of the probe.")
 
+
+SECTIONS: Final[dict[str, type[BaseModel]]] = {
+    "model": ModelConfig,
+    "embedding": EmbeddingConfig,
+    "classification": ClassificationConfig,
+}
+"""Sections that hold scalars."""
 
 TransformSection = dict[Annotated[str, AfterValidator(check_transform_name)], TransformChoice]
 
@@ -228,16 +248,16 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: ModelConfig = Field(ModelConfig(), description="The network, its training, and where the data are.")
-    embedding: EmbeddingConfig = Field(EmbeddingConfig(), description="Features of every cell.")
-    classification: ClassificationConfig = Field(ClassificationConfig(), description="Classifiers on the features.")
+    model: ModelConfig = Field(default_factory=ModelConfig, description="The network, its training, and where the data are.")
+    embedding: EmbeddingConfig = Field(default_factory=EmbeddingConfig, description="Features of every cell.")
+    classification: ClassificationConfig = Field(default_factory=ClassificationConfig, description="Classifiers on the features.")
     flip_and_color_jitter_transforms: TransformSection = _transforms("Flips and jitter of every view.")
     normalization: TransformSection = _transforms("Last transforms of every view.")
     global_transfo1: TransformSection = _transforms("First transforms of the first global view.")
     global_aug1: TransformSection = _transforms("Transforms of the first global view after the jitter.")
     global_transfo2: TransformSection = _transforms("First transforms of the second global view.")
     global_aug2: TransformSection = _transforms("Transforms of the second global view after the jitter.")
-    local_crops_number: int = Field(8, ge=0, description="Local views of each image.")
+    local_crops_number: int = Field(default=8, ge=0, description="Local views of each image.")
     local_transfo: TransformSection = _transforms("First transforms of a local view.")
     local_aug: TransformSection = _transforms("Transforms of a local view before the jitter.")
     testing_transfo: TransformSection = _transforms("Transforms of an image in extraction.")
@@ -248,6 +268,10 @@ class Config(BaseModel):
     def warnings(self) -> list[str]:
         """What the reader of the file noticed and went on with, one sentence each."""
         return list(self._warnings)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal content; warnings are about the file that it came from."""
+        return isinstance(other, Config) and self.model_dump() == other.model_dump()
 
     def section(self, name: str) -> list[tuple[str, Parameters]]:
         """Active transforms of one section, in order, each with its parameters.
@@ -262,7 +286,8 @@ class Config(BaseModel):
 
     def to_yaml(self) -> str:
         """The resolved configuration as a file that `load_config` reads back into an equal one, whatever presets become."""
-        return yaml.safe_dump({"preset": "none", **self.model_dump(mode="json")}, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+        content = {"preset": "none", **self.model_dump(mode="json")}
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
 
     def fingerprint(self) -> str:
         """SHA-256 (hexadecimal) of what decides the outcome of training: not of paths, workers, and transforms that are off."""

@@ -71,6 +71,11 @@ def check_transform_name(name: str) -> str:
     return name
 
 
+def is_empty(value: object) -> bool:
+    """Whether a key was written without a value: nothing, empty text, or Python's None as text."""
+    return value is None or (isinstance(value, str) and value.strip() in ("", "None"))
+
+
 def read_number(text: str) -> int | float | None:
     """The number that a text stands for (`1e6`, `3`), or None. An integer only where no point and no exponent is written."""
     text = text.strip()
@@ -89,9 +94,33 @@ def read_numbers(text: str) -> list[int | float] | None:
 
 
 def read_pair(value: object) -> object:
-    """Two numbers out of text; any other value unchanged, for the model to judge."""
-    numbers = read_numbers(value) if isinstance(value, str) else None
-    return tuple(numbers) if numbers is not None else value
+    """Two numbers, out of text or a list; nothing stays nothing."""
+    if value is None:
+        return None
+    numbers = read_numbers(value) if isinstance(value, str) else value
+    if isinstance(numbers, list | tuple) and len(numbers) == 2 and all(type(number) in (int, float) for number in numbers):
+        return tuple(numbers)
+    raise ValueError("must be two numbers such as '0.2 0.5'")
+
+
+def read_names(value: object) -> object:
+    """A list of names, out of `a, b` or of names that look like numbers; any other value unchanged, for the model to judge."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list | tuple):
+        return value
+    if any(isinstance(name, bool) for name in names):  # the YAML of a channel named NO or ON
+        raise ValueError("must have its names in quotes where one of them is on, off, yes, no, true or false")
+    return [str(name).strip() for name in names if str(name).strip()]
+
+
+def read_names_or_false(value: object) -> object:
+    """Names, or False for none."""
+    if value is False or (isinstance(value, str) and value.strip().lower() == "false"):
+        return False
+    names = read_names(value)
+    if not isinstance(names, list):
+        raise ValueError("must be false or a list of column names")
+    return names or False
 
 
 def read_field_text(value: object, annotation: object) -> object:
@@ -105,12 +134,8 @@ def read_field_text(value: object, annotation: object) -> object:
         value = value if number is None else number
     if numeric and isinstance(value, float) and value.is_integer() and float not in kinds:
         return int(value)
-    if list[str] in kinds:
-        if isinstance(value, str) and value.strip().lower() == "false" and Literal[False] in kinds:
-            return False
-        parts = value.split(",") if isinstance(value, str) else value
-        if isinstance(parts, list | tuple):
-            return [str(part).strip() for part in parts if str(part).strip()]
+    if list[str] in kinds and Literal[False] not in kinds:
+        return read_names(value)
     if str in kinds and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     return value

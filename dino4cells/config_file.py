@@ -1,0 +1,185 @@
+"""From a `config.yaml`, a preset and options to one Config: merging, and warnings about what the file holds and is not used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Final
+
+from pydantic import ValidationError
+
+from dino4cells import storage
+from dino4cells.config import CLASSIFICATION_KEYS_NOT_SUPPORTED_YET, IGNORED_SECTIONS, SECTIONS, TRANSFORM_SECTIONS, Config
+from dino4cells.config_errors import config_error
+from dino4cells.config_overrides import apply_overrides
+from dino4cells.config_values import TRANSFORM_NAMES, is_empty, read_pair, suggestion
+from dino4cells.config_yaml import Document, read_yaml
+from dino4cells.errors import ConfigError
+
+DEFAULT_PRESET: Final = "handbook"
+
+
+def load_config(source: str | None = None, *, preset: str | None = None, overrides: Mapping[str, object] | None = None) -> Config:
+    """Reads a configuration: options over the file, the file over a preset, the preset over the models' defaults.
+
+    Args:
+        source: Path or URL of a `config.yaml`; None: the preset alone.
+        preset: Name of a packaged preset; None or empty: the one that the file's key `preset` names, else `handbook`.
+        overrides: Values by dotted key (`model.epochs`, `global_transfo1.RandomResizedCrop.size`) or by a key alone where only one
+            section has it (`epochs`). A value may be text, as a command line gives it; None and empty text mean not given.
+
+    Returns:
+        The resolved configuration; its `warnings` say what the file holds and is not used.
+
+    Raises:
+        ConfigError: A value is wrong; the message names file, line and key.
+        StorageError: The file cannot be read.
+
+    Example:
+        >>> load_config(preset="small", overrides={"epochs": 3}).model.epochs
+        3
+    """
+    text = "" if source is None else storage.read_text(source)
+    return parse_config(text, "config.yaml" if source is None else source, preset=preset, overrides=overrides)
+
+
+def parse_config(
+    text: str, where: str = "config.yaml", *, preset: str | None = None, overrides: Mapping[str, object] | None = None
+) -> Config:
+    """As `load_config`, from the text of a file that messages call `where`."""
+    user = read_yaml(text, where)
+    asked = user.values.pop("preset", None)
+    name = preset or (DEFAULT_PRESET if is_empty(asked) else str(asked))
+    base = _read_preset(name, "" if preset else f"{user.place(('preset',))}: ")
+    document = _merge(_keep_known(base), _keep_known(user))
+    apply_overrides(document, overrides or {})
+    _keep_known(document)  # an option may name a key that waits for a later version
+    _settle_local_crops_scale(document, preset_where=f"preset {name}")
+    try:
+        config = Config.model_validate(document.values)
+    except ValidationError as error:
+        raise config_error(error, document) from error
+    config._warnings = tuple(document.warnings)
+    return config
+
+
+def preset_names() -> list[str]:
+    """Names of the packaged presets, and `none`: the models' defaults and no transforms."""
+    packaged = (entry.name for entry in files("dino4cells.presets").iterdir())
+    return [*sorted(name.removesuffix(".yaml") for name in packaged if name.endswith(".yaml")), "none"]
+
+
+def _read_preset(name: str, asked_at: str) -> Document:
+    if name not in preset_names():
+        raise ConfigError(f"{asked_at}there is no preset {name!r}; choose one of {', '.join(preset_names())}")
+    if name == "none":
+        return Document()
+    return read_yaml((files("dino4cells.presets") / f"{name}.yaml").read_text(encoding="utf-8"), f"preset {name}")
+
+
+def _keep_known(document: Document) -> Document:
+    """Drops, with a warning each, what no model knows, and without one what is empty; every section becomes a mapping."""
+    ignored = [name for name in document.values if name in IGNORED_SECTIONS]
+    if ignored:
+        place = document.place((ignored[0],))
+        document.warnings.append(f"{place}: sections that steered the paper's own scripts are not used here: {', '.join(ignored)}")
+    kept: dict[str, object] = {}
+    for name, value in document.values.items():
+        if name in SECTIONS:
+            kept[name] = _known_keys(document, name, _mapping(document, name, value))
+        elif name in TRANSFORM_SECTIONS:
+            kept[name] = _known_transforms(document, name, _mapping(document, name, value))
+        elif name in Config.model_fields:
+            if not is_empty(value):
+                kept[name] = value
+        elif name not in IGNORED_SECTIONS:
+            near = _other_section(name) or suggestion(name, [*Config.model_fields, "preset"])
+            document.warnings.append(f"{document.place((name,))}: {name} is not known and not used{near}")
+    document.values = kept
+    return document
+
+
+def _mapping(document: Document, name: str, value: object) -> dict[str, object]:
+    if is_empty(value):
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"{document.place((name,))}: {name} must be a mapping of keys, not {value!r}; indent its keys below it")
+    return value
+
+
+def _known_keys(document: Document, section: str, values: dict[str, object]) -> dict[str, object]:
+    kept: dict[str, object] = {}
+    waiting: list[str] = []
+    for key, value in values.items():
+        if key in SECTIONS[section].model_fields:
+            if not is_empty(value):
+                kept[key] = value
+        elif section == "classification" and key in CLASSIFICATION_KEYS_NOT_SUPPORTED_YET:
+            waiting.append(key)
+        else:
+            near = suggestion(key, SECTIONS[section].model_fields) or _other_section(key)
+            document.warnings.append(f"{document.place((section, key))}: {section}.{key} is not known and not used{near}")
+    if waiting:
+        place = document.place((section, waiting[0]))
+        document.warnings.append(f"{place}: keys of {section} that are not supported yet are not used: {', '.join(waiting)}")
+    return kept
+
+
+def _known_transforms(document: Document, section: str, entries: dict[str, object]) -> dict[str, object]:
+    """Without unknown transforms that are switched off: published files have one; an active one is an error of the model."""
+    kept: dict[str, object] = {}
+    for name, entry in entries.items():
+        active = entry[0] if isinstance(entry, list) and entry else entry
+        if name not in TRANSFORM_NAMES and (active is False or active == "False"):
+            near = suggestion(name, TRANSFORM_NAMES)
+            document.warnings.append(f"{document.place((section, name))}: {section}.{name} is no known transform; it is switched off{near}")
+        else:
+            kept[name] = entry
+    return kept
+
+
+def _other_section(key: str) -> str:
+    owners = [f"{section}.{key}" for section, model in SECTIONS.items() if key in model.model_fields]
+    return f"; did you mean {' or '.join(owners)}?" if owners else ""
+
+
+def _merge(base: Document, user: Document) -> Document:
+    """The user's keys over the preset's; a section of transforms is replaced as a whole, since its order matters."""
+    merged = Document(dict(base.values), dict(base.places), base.warnings + user.warnings)
+    for name, value in user.values.items():
+        below = base.values.get(name)
+        if name in SECTIONS and isinstance(value, dict) and isinstance(below, dict):
+            merged.values[name] = {**below, **value}
+        else:
+            merged.values[name] = value
+            merged.forget((name,))
+    merged.places.update(user.places)
+    return merged
+
+
+def _settle_local_crops_scale(document: Document, preset_where: str) -> None:
+    """`model.local_crops_scale` becomes the scale of local crops where the user's `local_transfo` gives none (handbook, config.yaml)."""
+    model, section = document.values.get("model"), document.values.get("local_transfo")
+    entry = section.get("RandomResizedCrop") if isinstance(section, dict) else None
+    if not isinstance(model, dict) or not isinstance(section, dict) or not isinstance(entry, list) or not entry:
+        return
+    active, parameters = (*entry, None)[:2]
+    by_position = parameters if isinstance(parameters, list) else None
+    by_name = parameters if isinstance(parameters, dict) else {}
+    given = by_position[1] if by_position is not None and len(by_position) > 1 else by_name.get("scale")
+    try:
+        wanted, scale = read_pair(model.get("local_crops_scale")), read_pair(given)
+    except ValueError:  # the model says it better
+        return
+    if not isinstance(wanted, tuple) or wanted == scale:
+        return
+    place = document.place(("local_transfo", "RandomResizedCrop", "1", "scale"))
+    if scale is not None and place.where != preset_where:
+        document.warnings.append(
+            f"{document.place(('model', 'local_crops_scale'))}: model.local_crops_scale {wanted} is not used, since "
+            f"local_transfo.RandomResizedCrop has the scale {scale} ({place}); make them agree, or delete one"
+        )
+    elif by_position is not None:
+        section["RandomResizedCrop"] = [active, [*by_position[:1], list(wanted), *by_position[2:]]]
+    else:
+        section["RandomResizedCrop"] = [active, {**by_name, "scale": list(wanted)}]

@@ -1,0 +1,150 @@
+"""YAML with places: the values of a file, the line of each key, and what is odd about the text.
+
+PyYAML's loader forgets lines and silently lets a repeated key win; this one keeps the line of every key and tells of repetitions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import yaml
+
+from dino4cells.errors import ConfigError
+
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value was given: a line of a file, or an option without a line."""
+
+    where: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return self.where if self.line is None else f"{self.where}, line {self.line}"
+
+
+@dataclass
+class Document:
+    """Values by section, the place of each key (a path of names and list positions), and warnings about the text."""
+
+    values: dict[str, object] = field(default_factory=dict)
+    places: dict[Path, Place] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def place(self, path: Path) -> Place:
+        """Place of a key, or of the nearest key around it."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.places:
+                return self.places[path[:length]]
+        return next(iter(self.places.values()), Place("configuration"))
+
+    def forget(self, path: Path) -> None:
+        """Drops the places of a key and of all below it."""
+        self.places = {known: place for known, place in self.places.items() if known[: len(path)] != path}
+
+
+def read_yaml(text: str, where: str) -> Document:
+    """Reads one YAML mapping.
+
+    Args:
+        text: The file's content; the whole of it may be indented, as in the handbook's file.
+        where: Name of the file, for messages.
+
+    Raises:
+        ConfigError: The text is no YAML, or no mapping of keys.
+    """
+    try:
+        loader = yaml.SafeLoader(text.removeprefix("\ufeff"))
+        reader = _Reader(loader, where)
+        root = loader.get_single_node()
+        if root is None:
+            return reader.document
+        if not isinstance(root, yaml.MappingNode):
+            raise ConfigError(f"{where} holds no keys such as `model:` at its top level; see `dino4cells config` for how it should look")
+        reader.document.values = reader.mapping(root, ())
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        raise ConfigError(f"{where}{line}: {_what_is_wrong(error)}") from error
+    except yaml.YAMLError as error:  # a character that YAML forbids
+        raise ConfigError(f"{where} is no text file in YAML ({' '.join(str(error).split())}); save it as UTF-8") from error
+    return reader.document
+
+
+def _what_is_wrong(error: yaml.MarkedYAMLError) -> str:
+    problem = " ".join(str(error.problem or error.context).split())
+    if problem.startswith("expected '<document start>'"):
+        return "this line is indented less than the keys above it; indent keys of one level alike"
+    if isinstance(error, yaml.composer.ComposerError):
+        return f"this cannot be read as one configuration ({problem}); keep one document, and define anchors before their use"
+    if isinstance(error, yaml.constructor.ConstructorError):
+        return f"this value cannot be read ({problem}); write it without a tag"
+    return f"this is no valid YAML ({problem}); indent keys of one level alike, with blanks, and close every bracket and quote"
+
+
+class _Reader:
+    """Walks the nodes of one file."""
+
+    def __init__(self, loader: yaml.SafeLoader, where: str) -> None:
+        self.loader = loader
+        self.document = Document()
+        self._where = where
+        self._open: list[yaml.Node] = []
+
+    def value(self, node: yaml.Node, path: Path) -> object:
+        if any(node is opened for opened in self._open):
+            raise ConfigError(f"{self._place(node)}: {'.'.join(path)} contains itself through an alias; write the values out")
+        self._open.append(node)
+        try:
+            if isinstance(node, yaml.MappingNode):
+                return self.mapping(node, path)
+            if isinstance(node, yaml.SequenceNode):
+                return [self.value(item, (*path, str(position))) for position, item in enumerate(node.value)]
+            scalar: object = self.loader.construct_object(node)
+            return scalar
+        except ValueError as error:  # a date such as 2024-13-45
+            raise ConfigError(f"{self._place(node)}: {'.'.join(path)} cannot be read ({error}); put the value in quotes") from error
+        finally:
+            self._open.pop()
+
+    def mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, object]:
+        last: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        lines: dict[str, list[int]] = {}
+        merged: dict[str, object] = {}
+        for key_node, value_node in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                merged.update(self._merged(value_node, path))
+                continue
+            key = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "?"
+            last[key] = (key_node, value_node)
+            lines.setdefault(key, []).append(key_node.start_mark.line + 1)
+        for key, given in lines.items():
+            full_key = (*path, key)
+            if len(given) > 1:
+                self._warn_of_repetition(full_key, given)
+            self.document.forget(full_key)
+            self.document.places[full_key] = self._place(last[key][0])
+        return {**merged, **{key: self.value(value_node, (*path, key)) for key, (_, value_node) in last.items()}}
+
+    def _merged(self, node: yaml.Node, path: Path) -> dict[str, object]:
+        """Values of `<<: *anchor` or `<<: [*one, *other]`, where the first of several wins."""
+        sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        values: dict[str, object] = {}
+        for source in reversed(sources):
+            found = self.value(source, path)
+            if not isinstance(found, dict):
+                raise ConfigError(f"{self._place(node)}: `<<` must refer to a mapping of keys; name an anchor of one")
+            values.update(found)
+        return values
+
+    def _warn_of_repetition(self, path: Path, lines: list[int]) -> None:
+        earlier = ", ".join(map(str, lines[:-1]))
+        word = "line" if len(lines) == 2 else "lines"
+        self.document.warnings.append(
+            f"{self._where}, line {lines[-1]}: {'.'.join(path)} is given again after {word} {earlier}; the last one is used"
+        )
+
+    def _place(self, node: yaml.Node) -> Place:
+        return Place(self._where, node.start_mark.line + 1)

@@ -12,10 +12,10 @@ from dino4cells.config_yaml import Document, Path
 from dino4cells.errors import ConfigError
 
 _PROBLEMS = {
-    "greater_than_equal": "must be at least {ge}",
-    "greater_than": "must be greater than {gt}",
-    "less_than_equal": "must be at most {le}",
-    "less_than": "must be less than {lt}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "greater_than": "must be greater than {gt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "less_than": "must be less than {lt:g}",
     "int": "must be a whole number",
     "float": "must be a number",
     "finite_number": "must be a finite number",

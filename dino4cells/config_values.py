@@ -22,6 +22,7 @@ TRANSFORM_NAMES: Final = (
     "RandomVerticalFlip",
     "RandomRotation",
     "rnd_dihedral",
+    "Rotate_dihedral",
     "remove_channel",
     "rescale_protein",
     "Change_brightness",
@@ -34,6 +35,7 @@ TRANSFORM_NAMES: Final = (
     "ColorJitter_for_RGBA",
     "RandomGrayscale_for_RGBA",
     "Jigsaw",
+    "RandomResizedCrop_for_5_channels",
     "Solarization_for_5_channels",
     "GaussianBlur_for_5_channels",
     "ColorJitter_for_5_channels",
@@ -51,7 +53,7 @@ TRANSFORM_NAMES: Final = (
     "self_normalize",
     "self_normalize_without_black_pixels",
 )
-"""Every transform of the handbook; those not built yet are known names too."""
+"""Every transform of the handbook, and two more that its users' files name; those not built yet are known names too."""
 
 _NUMBER: Final = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _NUMBERS: Final = re.compile(rf"[(\[]?\s*({_NUMBER}(?:(?:\s*,\s*|\s+){_NUMBER})*)\s*[)\]]?")

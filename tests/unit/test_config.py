@@ -167,7 +167,7 @@ def test_a_wrong_value_is_told_with_file_line_and_key(text: str, sentence: str) 
         ("embeding: {}", "line 1: embeding is not known and not used; did you mean embedding?"),
         ("epochs: 3", "line 1: epochs is not known and not used; did you mean model.epochs?"),
         ("qwertz: 3", "config.yaml, line 1: qwertz is not known and not used"),
-        ("testing_transfo:\n  Rotate_dihedral: [False]", "line 2: testing_transfo.Rotate_dihedral is no known transform; it is switched"),
+        ("testing_transfo:\n  My_dihedral: [False]", "line 2: testing_transfo.My_dihedral is no known transform; it is switched"),
     ],
 )
 def test_an_unknown_key_is_a_warning_with_a_suggestion(text: str, warning: str) -> None:

@@ -1,0 +1,1 @@
+"""Jobs of many processes: what to run (`JobSpec`) and who runs it (a launcher)."""

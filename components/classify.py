@@ -1,0 +1,51 @@
+"""Component: classifiers on the features, and the report."""
+
+from kfp import dsl
+
+from dino4cells.components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def classify(
+    model: dsl.Input[dsl.Model],
+    features: dsl.Input[dsl.Dataset],
+    classification: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+    confusion: dsl.Output[dsl.ClassificationMetrics],
+    report: dsl.Output[dsl.HTML],
+    data: str = "",
+    label: str = "",
+    group: str = "",
+):
+    """Cross-validate a k-NN classifier and a linear probe on the features, beside two baselines, and write the report.
+
+    Args:
+        model: The trained model, for the loss curve.
+        features: The features of every cell.
+        data: Directory or URL (s3://…) that holds a metadata.csv, for pictures of cells. Empty: simulated cells.
+        label: Column with the classes. Empty: protein_location if there, else cell_type.
+        group: Column whose values never straddle a train/test split, such as plate. Empty: cells are split at random.
+        classification: The fitted classifiers, metrics.json, predictions.parquet and report.html.
+        metrics: Accuracy, balanced accuracy and macro F1 of the trained features and of the baselines.
+        confusion: Confusion matrix of the linear probe.
+        report: The report, one page.
+    """
+    from dino4cells import steps, storage
+    from dino4cells.classify.evaluate import REPORT
+    from dino4cells.cluster.entry import process_of_a_job
+
+    with process_of_a_job():
+        evaluation = steps.classify(
+            features.path,
+            config=steps.configuration("", "", {"classification.label": label, "classification.group": group}),
+            output=classification.path,
+            data=steps.data_or_simulated(data),
+            model=model.path,
+        )
+        for name, results in evaluation.results.items():
+            for result in results.values():
+                for score in ("accuracy", "balanced_accuracy", "macro_f1"):
+                    metrics.log_metric(f"{name}, {result.name}, {score}", getattr(result.pooled, score))
+        pooled = evaluation.results["trained"]["linear"].pooled
+        confusion.log_confusion_matrix(list(pooled.classes), [list(row) for row in pooled.confusion])
+        storage.write_text(report.path, storage.read_text(storage.join(classification.path, REPORT)))

@@ -1,0 +1,193 @@
+"""Intensity transforms of the handbook: each maps a batch of views in [0, 1] (HANDBOOK, Transforms).
+
+Dimensions: N samples of a view, C channels, H height, W width. Factors are drawn per sample and, where the handbook says so, per channel.
+Channel 1 is the protein and channels 0, 2 and 3 are its markers, as in HPA's order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from dino4cells.augment.draws import Draws
+
+PROTEIN = 1
+MARKERS = (0, 2, 3)
+GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+class Intensity:
+    """A transform of pixel values that leaves positions alone."""
+
+    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
+        """The changed views; the argument is not modified."""
+        raise TypeError(f"{type(self).__name__} does not say what it does")
+
+
+def _where(chosen_N: torch.Tensor, changed_NCHW: torch.Tensor, views_NCHW: torch.Tensor) -> torch.Tensor:
+    return torch.where(chosen_N[:, None, None, None], changed_NCHW, views_NCHW)
+
+
+def _factor(draws: Draws, p: float, channels: int) -> torch.Tensor:
+    return draws.normal(1.0, p, each=channels).clamp(min=0.5)[:, :, None, None]
+
+
+@dataclass(frozen=True)
+class ChangeBrightness(Intensity):
+    """Change_brightness: multiplies each channel by max(N(1, p), 0.5) and clamps to [0, 1]."""
+
+    p: float = 0.5
+
+    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
+        return (views_NCHW * _factor(draws, self.p, views_NCHW.shape[1])).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class ChangeContrast(Intensity):
+    """Change_contrast: moves each channel away from or towards its mean by the factor max(N(1, p), 0.5) and clamps to [0, 1]."""
+
+    p: float = 0.5
+
+    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
+        mean = views_NCHW.mean(dim=(2, 3), keepdim=True)
+        return (mean + (views_NCHW - mean) * _factor(draws, self.p, views_NCHW.shape[1])).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class RemoveChannel(Intensity):
+    """remove_channel: with probability p zeroes one of the marker channels 0, 2, 3, never the protein; needs four channels."""
+
+    p: float = 0.2
+
+    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
+        chosen, which = draws.chance(self.p), draws.integers(len(MARKERS))
+        if views_NCHW.shape[1] < 4:
+            return views_NCHW
+        removed = F.one_hot(torch.tensor(MARKERS, device=which.device)[which], views_NCHW.shape[1]).bool() & chosen[:, None]
+        return views_NCHW.masked_fill(removed[:, :, None, None], 0)
+
+
+def _replace_protein(views_NCHW: torch.Tensor, protein_NHW: torch.Tensor) -> torch.Tensor:
+    return torch.cat([views_NCHW[:, :PROTEIN], protein_NHW[:, None], views_NCHW[:, PROTEIN + 1 :]], dim=1)
+
+
+@dataclass(frozen=True)
+class RescaleProtein(Intensity):
+    """rescale_protein: with probability p multiplies the protein by U(0, 2)/max(image) and clamps to [0, 1]."""
+
+    p: float = 0.2
+
+    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
+        chosen, factor = draws.chance(self.p), draws.uniform(0, 2)
+        if views_NCHW.shape[1] <= PROTEIN:
+            return views_NCHW
+        factor = factor / views_NCHW.amax(dim=(1, 2, 3)).clamp(min=1e-6)
+        return _where(chosen, _replace_protein(views_NCHW, (views_NCHW[:, PROTEIN] * factor[:, None, None]).clamp(0, 1)), views_NCHW)
+
+
+@dataclass(frozen=True)
+class ThresholdProtein(Intensity):
+    """Threshold_protein: with probability p zeroes protein values below a uniform threshold in 0 … 49 of 255."""
+
+    p: float = 0.2
+
+    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
+        chosen, threshold = draws.chance(self.p), draws.integers(50).to(views_NCHW.dtype) / 255
+        if views_NCHW.shape[1] <= PROTEIN:
+            return views_NCHW
+        protein = views_NCHW[:, PROTEIN]
+        kept = torch.where(protein < threshold[:, None, None], torch.zeros_like(protein), protein)
+        return _where(chosen, _replace_protein(views_NCHW, kept), views_NCHW)
+
+
+@dataclass(frozen=True)
+class Solarization(Intensity):
+    """Solarization: with probability p inverts the values of at least one half."""
+
+    p: float = 0.2
+
+    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
+        return _where(draws.chance(self.p), torch.where(views_NCHW >= 0.5, 1 - views_NCHW, views_NCHW), views_NCHW)
+
+
+@dataclass(frozen=True)
+class GaussianBlur(Intensity):
+    """GaussianBlur: with probability p blurs with a standard deviation U(radius_min, radius_max) in pixels of the view."""
+
+    p: float = 0.5
+    radius_min: float = 0.1
+    radius_max: float = 2.0
+
+    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
+        chosen, sigma = draws.chance(self.p), draws.uniform(self.radius_min, self.radius_max)
+        reach = min(int(3 * self.radius_max + 0.5), min(views_NCHW.shape[2:]) - 1)
+        offsets = torch.arange(-reach, reach + 1, device=views_NCHW.device, dtype=views_NCHW.dtype)
+        kernel_NK = torch.exp(-0.5 * (offsets / sigma[:, None].clamp(min=1e-3)) ** 2)
+        kernel_NK = kernel_NK / kernel_NK.sum(dim=1, keepdim=True)
+        # A view that is not chosen is convolved with a unit impulse: one grouped convolution for the batch.
+        kernel_NK = torch.where(chosen[:, None], kernel_NK, (offsets == 0).to(kernel_NK.dtype))
+        count, channels, height, width = views_NCHW.shape
+        planes = F.pad(views_NCHW, (reach,) * 4, mode="reflect").transpose(0, 1)  # groups are samples
+        planes = F.conv2d(planes, kernel_NK[:, None, :, None], groups=count)
+        planes = F.conv2d(planes, kernel_NK[:, None, None, :], groups=count)
+        return planes.transpose(0, 1).reshape(count, channels, height, width)
+
+
+@dataclass(frozen=True)
+class ColorJitter(Intensity):
+    """ColorJitter for views of three channels, applied with probability 0.8: brightness, contrast and saturation as in torchvision.
+
+    Brightness and contrast factors are shared by the channels; saturation blends with grey. Other numbers of channels get brightness
+    and contrast alone.
+    """
+
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.2
+    p: float = 0.8
+
+    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
+        chosen = draws.chance(self.p)
+        brightness, contrast, saturation = (
+            draws.uniform(max(0.0, 1 - strength), 1 + strength)[:, None, None, None]
+            for strength in (self.brightness, self.contrast, self.saturation)
+        )
+        views = (views_NCHW * brightness).clamp(0, 1)
+        mean = views.mean(dim=(1, 2, 3), keepdim=True)
+        views = (mean + (views - mean) * contrast).clamp(0, 1)
+        if views.shape[1] == 3:
+            weights = torch.tensor(GREY_WEIGHTS, device=views.device, dtype=views.dtype)[:, None, None]
+            grey = (views * weights).sum(dim=1, keepdim=True)
+            views = (grey + (views - grey) * saturation).clamp(0, 1)
+        return _where(chosen, views, views_NCHW)
+
+
+@dataclass(frozen=True)
+class Normalize(Intensity):
+    """Normalize: subtracts a mean and divides by a standard deviation per channel; one number stands for all channels."""
+
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.5,)
+
+    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
+        mean, std = (torch.tensor(v, device=views_NCHW.device, dtype=views_NCHW.dtype)[:, None, None] for v in (self.mean, self.std))
+        return (views_NCHW - mean) / std
+
+
+@dataclass(frozen=True)
+class SelfNormalize(Intensity):
+    """self_normalize: per image and channel, subtracts the mean and divides by the population standard deviation + 1e-7."""
+
+    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
+        deviation, mean = torch.std_mean(views_NCHW, dim=(2, 3), correction=0, keepdim=True)
+        return (views_NCHW - mean) / (deviation + 1e-7)
+
+
+@dataclass(frozen=True)
+class ToTensor(Intensity):
+    """ToTensor: nothing to do, images are tensors in [0, 1] already."""
+
+    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
+        return views_NCHW

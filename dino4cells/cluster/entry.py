@@ -1,0 +1,42 @@
+"""How a process of a job ends: a failure that a user can fix leaves one sentence and exit code 2, in a pod and on a laptop."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from dino4cells.cluster.local import REASON_FILE
+from dino4cells.config import Config
+from dino4cells.config_file import load_config, parse_config
+from dino4cells.errors import Dino4CellsError
+
+# Kubernetes shows the content of this file as the reason of a terminated container.
+TERMINATION_LOG = Path("/dev/termination-log")
+
+
+@contextlib.contextmanager
+def process_of_a_job() -> Iterator[None]:
+    """Report a Dino4CellsError as one sentence, on the standard error and where the launcher looks for it."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        yield
+    except Dino4CellsError as error:
+        place = os.environ.get(REASON_FILE)
+        target = Path(place) if place else TERMINATION_LOG if TERMINATION_LOG.exists() else None
+        if target is not None:
+            target.write_text(f"{error}\n")
+        if not place:  # the launcher of this machine says it once for all processes
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(error.exit_code) from None
+
+
+def read_job_config(url: str | None, text: str | None) -> Config:
+    """The configuration of a job: from a path or URL (a mounted ConfigMap), or given as text in the job's arguments."""
+    config = load_config(url) if text is None else parse_config(text, where="--config-text")
+    for warning in config.warnings:
+        logging.getLogger(__name__).warning("%s", warning)
+    return config

@@ -1,0 +1,121 @@
+"""Runs a job on this machine by torchrun."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from dino4cells.cluster.job import JobSpec
+from dino4cells.errors import ConfigError, JobFailed
+
+REASON_FILE = "DINO4CELLS_REASON_FILE"
+"""Environment variable: where a process of a job leaves the sentence that says why it failed (in a pod: /dev/termination-log)."""
+
+# torchrun's own account of a failed process; it says less than the process did and is shown only when that left no reason.
+_AGENT_LINE = re.compile(r"^[WE]\d{4} .*torch/distributed/(run|elastic)")
+_KILL_AFTER_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class LocalLauncher:
+    """torchrun on this machine, one rendezvous on a free port.
+
+    Attributes:
+        gpus: numbers of the GPUs to use, one process each, or empty for CPU processes (or all GPUs that are visible).
+    """
+
+    gpus: Sequence[int] = ()
+
+    def run(self, job: JobSpec) -> None:
+        """Run the job and pass its output on, line by line; SIGTERM and Ctrl-C reach its processes.
+
+        Raises:
+            ConfigError: the job wants more than one machine.
+            JobFailed: with the reason that the failed process left, or its exit code.
+        """
+        if job.nodes != 1:
+            raise ConfigError(f"nodes: this machine is one node and the job wants {job.nodes}; raise the processes per node instead.")
+        with tempfile.TemporaryDirectory(prefix="dino4cells-") as directory:
+            reason = Path(directory, "reason")
+            process = subprocess.Popen(
+                self._command(job),
+                env=self._environment(job, reason),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                bufsize=1,
+                start_new_session=True,
+            )
+            with _forwarded_signals(process):
+                withheld = _pass_on(process)
+                code = process.wait()
+            if code:
+                if reason.exists():
+                    raise JobFailed(reason.read_text().strip())
+                sys.stdout.write("".join(withheld))
+                raise JobFailed(f"{job.name}: a process ended with exit code {code}; its own words are in the output above.")
+
+    def _command(self, job: JobSpec) -> list[str]:
+        return [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes=1"),
+            *(f"--nproc-per-node={job.processes_per_node}", "-m", job.module, *job.arguments),
+        ]
+
+    def _environment(self, job: JobSpec, reason: Path) -> dict[str, str]:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        environment = {
+            **os.environ,
+            # The processes share the cores instead of each taking all of them.
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores // job.processes_per_node))),
+            "PYTHONUNBUFFERED": "1",
+            REASON_FILE: str(reason),
+            **job.environment,
+        }
+        if self.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in self.gpus)
+        return environment
+
+
+def _pass_on(process: subprocess.Popen[str]) -> list[str]:
+    """Print the output as it comes, up to torchrun's account of a failure; returns the lines from there on."""
+    withheld: list[str] = []
+    for line in process.stdout or ():
+        if withheld or _AGENT_LINE.match(line):
+            withheld.append(line)
+        else:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+    return withheld
+
+
+@contextlib.contextmanager
+def _forwarded_signals(process: subprocess.Popen[str]) -> Iterator[None]:
+    """SIGTERM and SIGINT of this process go to torchrun, which passes them on; nothing is left running when this process leaves."""
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        process.send_signal(signal.SIGTERM)
+
+    before: dict[signal.Signals, object] = {}
+    with contextlib.suppress(ValueError):  # not the main thread, which alone may set handlers
+        for name in (signal.SIGTERM, signal.SIGINT):
+            before[name] = signal.signal(name, forward)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(_KILL_AFTER_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,178 @@
+"""Images of cells as a PyTorch data set, fetched a batch at a time so that object stores answer all reads of a batch at once.
+
+Dimensions: B batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from dino4cells import storage
+from dino4cells.data.images import MAX_CHANNELS, decode
+from dino4cells.data.metadata import Metadata
+from dino4cells.data.sampler import EpochAndIndex
+from dino4cells.errors import ConfigError, DataError, Dino4CellsError
+
+CACHE_BYTES = 512 * 2**20
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images as stored, padded with zeros at the right and bottom to one tensor.
+
+    Attributes:
+        images_BCHW: uint8, or float32 in [0, 1].
+        sizes_B2: true height and width of each image.
+        index_B: row of the metadata; epoch_B: how often that row was seen before.
+        failures: (row, reason) of the images of this batch that could not be read; they are not in the tensors.
+    """
+
+    images_BCHW: torch.Tensor
+    sizes_B2: torch.Tensor
+    index_B: torch.Tensor
+    epoch_B: torch.Tensor
+    failures: tuple[tuple[int, str], ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.index_B)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`."""
+        tensors = (self.images_BCHW, self.sizes_B2, self.index_B, self.epoch_B)
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in tensors), failures=self.failures)
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory (called by DataLoader)."""
+        tensors = (self.images_BCHW, self.sizes_B2, self.index_B, self.epoch_B)
+        return Batch(*(tensor.pin_memory() for tensor in tensors), failures=self.failures)
+
+
+class CellImages(Dataset[Batch]):
+    """Decoded images of the rows of a table; small data sets stay decoded in memory after the first epoch.
+
+    Args:
+        urls: one image a cell.
+        channels: number of channels that every image must have.
+        cache_bytes: decoded images are kept up to this size per process.
+    """
+
+    def __init__(self, urls: Sequence[str], channels: int, cache_bytes: int = CACHE_BYTES) -> None:
+        self.urls = list(urls)
+        self.channels = channels
+        self._cache: dict[int, torch.Tensor] = {}
+        self._free_bytes = cache_bytes
+
+    def __len__(self) -> int:
+        return len(self.urls)
+
+    def __getitem__(self, key: EpochAndIndex) -> Batch:
+        return self.__getitems__([key])
+
+    def __getitems__(self, keys: Sequence[EpochAndIndex]) -> Batch:
+        images = self._read([index for _, index in keys])
+        read = [(key, image) for key, image in zip(keys, images, strict=True) if isinstance(image, torch.Tensor)]
+        failures = tuple((key[1], str(image)) for key, image in zip(keys, images, strict=True) if not isinstance(image, torch.Tensor))
+        return _pad([image for _, image in read], [key for key, _ in read], failures, self.channels)
+
+    def _read(self, indices: Sequence[int]) -> list[torch.Tensor | Dino4CellsError]:
+        missing = [index for index in dict.fromkeys(indices) if index not in self._cache]
+        fresh: dict[int, torch.Tensor | Dino4CellsError] = {}
+        for index, content in zip(missing, storage.read_many([self.urls[index] for index in missing]), strict=True):
+            fresh[index] = content if isinstance(content, Dino4CellsError) else self._decode(index, content)
+        return [self._cache[index] if index in self._cache else fresh[index] for index in indices]
+
+    def _decode(self, index: int, content: bytes) -> torch.Tensor | Dino4CellsError:
+        try:
+            image = decode(content, self.urls[index])
+        except DataError as error:
+            return error
+        if image.shape[0] != self.channels:
+            return DataError(f"{self.urls[index]}: has {image.shape[0]} channels where {self.channels} are expected; see channels.txt.")
+        size = image.numel() * image.element_size()
+        if size <= self._free_bytes:
+            self._cache[index] = image
+            self._free_bytes -= size
+        return image
+
+
+def _pad(images: list[torch.Tensor], keys: list[EpochAndIndex], failures: tuple[tuple[int, str], ...], channels: int) -> Batch:
+    sizes = torch.tensor([image.shape[1:] for image in images], dtype=torch.int64).reshape(-1, 2)
+    height, width = (int(side) for side in sizes.amax(0)) if images else (1, 1)
+    mixed = len({image.dtype for image in images}) > 1
+    dtype = torch.float32 if mixed else images[0].dtype if images else torch.uint8
+    padded = torch.zeros(len(images), channels, height, width, dtype=dtype)
+    for target, image in zip(padded, images, strict=True):
+        target[:, : image.shape[1], : image.shape[2]] = image / 255 if mixed and image.dtype == torch.uint8 else image
+    epochs, indices = (torch.tensor([key[place] for key in keys], dtype=torch.int64) for place in (0, 1))
+    return Batch(padded, sizes, indices, epochs, failures)
+
+
+def to_unit_range(images: torch.Tensor) -> torch.Tensor:
+    """uint8 0..255 to float32 in [0, 1]; float images are returned as they are."""
+    return images.to(torch.float32) / 255 if images.dtype == torch.uint8 else images
+
+
+def load_batches(images: CellImages, batches: Sampler[list[EpochAndIndex]], workers: int, pin_memory: bool = False) -> DataLoader[Batch]:
+    """Batches in the order of the sampler, read ahead by `workers` processes (0: in this process).
+
+    Workers start by forkserver: s3fs holds threads that do not survive a plain fork.
+    """
+    ahead = {"multiprocessing_context": "forkserver", "persistent_workers": True, "prefetch_factor": 4} if workers else {}
+    return DataLoader(
+        images,
+        batch_sampler=batches,
+        collate_fn=_already_a_batch,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        **ahead,  # type: ignore[arg-type]
+    )
+
+
+def _already_a_batch(batch: Batch) -> Batch:
+    return batch
+
+
+def channel_names(metadata: Metadata, number: int | None, names: Sequence[str] | None) -> tuple[str, ...]:
+    """Names of the channels in order: the configuration's, else the data's, else `channel_0 …` as many as the first readable image has.
+
+    Args:
+        metadata: the table of cells.
+        number: channels that the configuration announces, or None.
+        names: channel names that the configuration gives, or None.
+
+    Raises:
+        DataError: the first images cannot be read or have another number of channels than announced.
+        ConfigError: the configuration names another number of channels than it announces.
+    """
+    found, where = _count_channels(metadata)
+    if names is not None and number is not None and len(names) != number:
+        raise ConfigError(f"model.channels names {len(names)} channels ({', '.join(names)}) and model.num_channels is {number}; make them agree.")
+    expected = number or (len(names) if names else None)
+    if expected is not None and expected != found:
+        raise DataError(f"{where}: has {found} channels and the configuration expects {expected}; correct model.num_channels or the images.")
+    if names is None and metadata.channels is not None:
+        names = metadata.channels
+        if len(names) != found:
+            raise DataError(f"{where}: has {found} channels and channels.txt names {len(names)} ({', '.join(names)}); make them agree.")
+    return tuple(names) if names else tuple(f"channel_{index}" for index in range(found))
+
+
+def _count_channels(metadata: Metadata, attempts: int = 20) -> tuple[int, str]:
+    urls = metadata.urls[:attempts]
+    first_error: Dino4CellsError | None = None
+    for url, content in zip(urls, storage.read_many(urls), strict=True):
+        try:
+            if isinstance(content, Dino4CellsError):
+                raise content
+            channels = decode(content, url).shape[0]
+        except Dino4CellsError as error:
+            first_error = first_error or error
+            continue
+        if channels > MAX_CHANNELS:
+            raise DataError(f"{url}: has {channels} channels; at most {MAX_CHANNELS} are supported.")
+        return channels, url
+    raise DataError(f"{metadata.source}: none of the first {len(urls)} images can be read; the first says: {first_error}")

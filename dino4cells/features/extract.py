@@ -1,0 +1,178 @@
+"""Extraction: the teacher's class token of every cell, each process a contiguous share of the rows.
+
+Dimensions: B batch, C channels, H height, W width, D embedding.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.utils.data import Sampler
+
+import dino4cells
+from dino4cells.artifacts import ArtifactWriter, FileEntry
+from dino4cells.augment.draws import sample_keys
+from dino4cells.augment.views import ViewKind
+from dino4cells.config import Config
+from dino4cells.data.dataset import Batch, CellImages, channel_names, load_batches, to_unit_range
+from dino4cells.data.metadata import Metadata
+from dino4cells.data.sampler import EpochAndIndex
+from dino4cells.errors import DataError
+from dino4cells.features import store
+from dino4cells.features.intensity import intensity_names, intensity_statistics
+from dino4cells.features.store import FeaturesCard, PartWriter
+from dino4cells.models.artifact import TrainedModel
+from dino4cells.progress import Progress
+from dino4cells.training.distributed import ProcessGroup, gather_from_ranks
+
+
+@dataclass(frozen=True)
+class Rows(Sampler[list[EpochAndIndex]]):
+    """Rows `start` … `stop` − 1 in order, in batches."""
+
+    start: int
+    stop: int
+    batch_size: int
+
+    def __len__(self) -> int:
+        return -(-(self.stop - self.start) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[EpochAndIndex]]:
+        for first in range(self.start, self.stop, self.batch_size):
+            yield [(0, index) for index in range(first, min(first + self.batch_size, self.stop))]
+
+
+def embed(backbone: nn.Module, view: ViewKind, batch: Batch, seed: int) -> torch.Tensor:
+    """Class tokens (B, D), float32, of a batch on its device; images of different sizes are embedded one size at a time."""
+    images_BCHW = to_unit_range(batch.images_BCHW)
+    views = torch.zeros_like(batch.index_B)
+    keys_BV = sample_keys(seed, batch.epoch_B, batch.index_B, views)[:, None]
+    if view.side is not None:
+        tokens_BD: torch.Tensor = backbone(view.make(images_BCHW, batch.sizes_B2, keys_BV)[0])
+        return tokens_BD.float()
+    embedded: torch.Tensor | None = None
+    for height, width in batch.sizes_B2.unique(dim=0).tolist():
+        same = (batch.sizes_B2 == batch.sizes_B2.new_tensor([height, width])).all(dim=1)
+        tokens_BD = backbone(view.make(images_BCHW[same, :, :height, :width], batch.sizes_B2[same], keys_BV[same])[0]).float()
+        embedded = tokens_BD.new_empty(len(batch), tokens_BD.shape[1]) if embedded is None else embedded
+        embedded[same] = tokens_BD
+    if embedded is None:
+        raise ValueError("an empty batch has no embeddings")
+    return embedded
+
+
+def check_channels(model: TrainedModel, metadata: Metadata, config: Config) -> None:
+    """Refuse data whose channels are not the model's, in number, name or order.
+
+    Raises:
+        DataError: says both lists.
+    """
+    wanted, found = model.card.channels, channel_names(metadata, None, config.model.channels)
+    both_named = not any(name.startswith("channel_") for name in (*wanted, *found))
+    if len(wanted) != len(found) or (both_named and wanted != found):
+        raise DataError(
+            f"{metadata.source}: the channels are {', '.join(found)} and the model was trained on {', '.join(wanted)}; "
+            "give data with the model's channels in the model's order."
+        )
+
+
+def extract_features(
+    model: TrainedModel, metadata: Metadata, output: str, group: ProcessGroup, config: Config, *, baselines: bool
+) -> FeaturesCard:
+    """Write the features of every row of the table, in order; a row whose image cannot be read gets NaN and the reason.
+
+    Args:
+        model: the trained model.
+        metadata: the cells.
+        output: URL of the features artifact.
+        group: the processes; each takes a share of the rows.
+        config: `testing_transfo` and `embedding` are used.
+        baselines: also write features of the untrained network and intensity statistics.
+
+    Raises:
+        DataError: no image can be read, or the channels are not the model's.
+    """
+    check_channels(model, metadata, config)
+    view = ViewKind.from_sections(config, ("testing_transfo",))
+    networks = [model.backbone, model.untrained()] if baselines else [model.backbone]
+    networks = [network.to(group.device).eval() for network in networks]
+    bounds = np.linspace(0, len(metadata), group.world_size + 1).round().astype(int)
+    rows = Rows(int(bounds[group.rank]), int(bounds[group.rank + 1]), config.embedding.batch_size)
+    images = CellImages(metadata.urls, len(model.card.channels), cache_bytes=0)
+    workers = config.embedding.num_workers if group.device.type == "cuda" else 0
+    failed = 0
+
+    with ArtifactWriter(output, store.KIND, with_manifest=group.is_first) as writer:
+        parts = [PartWriter(writer.path(store.part_name(group.rank)), metadata.frame, _names(store.FEATURE, model.card.embedding_dim))]
+        if baselines:
+            columns = _names(store.UNTRAINED, model.card.embedding_dim) + intensity_names(model.card.channels)
+            parts.append(PartWriter(writer.path(store.baseline_name(group.rank)), None, columns))
+        with parts[0], parts[1] if baselines else nullcontext(), Progress("extract", rows.stop - rows.start, enabled=group.is_first) as progress:
+            for keys, batch in zip(rows, load_batches(images, rows, workers, pin_memory=group.device.type == "cuda"), strict=True):
+                indices = np.array([index for _, index in keys])
+                here = batch.to(group.device)
+                values = [_by_row(_embed(network, view, here, model.card.seed), indices, batch, model.card.embedding_dim) for network in networks]
+                reasons = dict(batch.failures)
+                parts[0].write(values[0], indices, model.artifact.fingerprint, [reasons.get(int(index)) for index in indices])
+                if baselines:
+                    intensities = _by_row(_intensities(batch), indices, batch, len(columns) - model.card.embedding_dim)
+                    parts[1].write(np.hstack([values[1], intensities]))
+                failed += len(reasons)
+                progress.advance(len(keys))
+        rate = progress.per_second
+        names = [store.part_name(group.rank), *([store.baseline_name(group.rank)] if baselines else [])]
+        shares = gather_from_ranks(([writer.publish(name) for name in names], failed, rate))
+        card = _card(model, metadata, config, baselines, shares)
+        if group.is_first:
+            for entries, _, _ in shares[1:]:  # type: ignore[misc]
+                for entry in entries:
+                    writer.adopt(entry)
+            writer.write_text(store.CARD, card.model_dump_json(indent=2) + "\n")
+    return card
+
+
+def _names(prefix: str, count: int) -> list[str]:
+    return [f"{prefix}{index}" for index in range(count)]
+
+
+@torch.inference_mode()
+def _embed(network: nn.Module, view: ViewKind, batch: Batch, seed: int) -> list[NDArray[np.float32]]:
+    return list(embed(network, view, batch, seed).cpu().numpy()) if len(batch) else []
+
+
+def _intensities(batch: Batch) -> list[NDArray[np.float32]]:
+    images = zip(to_unit_range(batch.images_BCHW), batch.sizes_B2.tolist(), strict=True)
+    return [intensity_statistics(image[:, :height, :width].numpy()).astype(np.float32) for image, (height, width) in images]
+
+
+def _by_row(values: list[NDArray[np.float32]], indices: NDArray[np.int64], batch: Batch, columns: int) -> NDArray[np.float32]:
+    """Values of the images that were read, put at their places among all rows that were asked for; NaN in the others."""
+    rows = np.full((len(indices), columns), np.nan, np.float32)
+    if values:
+        rows[np.isin(indices, batch.index_B.numpy())] = values
+    return rows
+
+
+def _card(model: TrainedModel, metadata: Metadata, config: Config, baselines: bool, shares: list[object]) -> FeaturesCard:
+    failures: list[tuple[list[FileEntry], int, float]] = shares  # type: ignore[assignment]
+    return FeaturesCard(
+        rows=len(metadata),
+        failed_rows=sum(failed for _, failed, _ in failures),
+        embedding_dim=model.card.embedding_dim,
+        channels=model.card.channels,
+        transforms=[[name, parameters] for name, parameters in config.section("testing_transfo")],
+        baselines=baselines,
+        data=metadata.source,
+        data_fingerprint=metadata.fingerprint,
+        model=model.artifact.url,
+        model_fingerprint=model.artifact.fingerprint,
+        images_per_second=sum(rate for _, _, rate in failures),
+        versions={"dino4cells": dino4cells.__version__, "torch": torch.__version__, "python": platform.python_version()},
+    )

@@ -1,0 +1,153 @@
+"""The features artifact: Parquet files with a row per cell, in the order of the table of cells.
+
+`part-*.parquet` holds `Metadata_*` columns and `dino_0 … dino_{D-1}` (float32), the convention of image-based profiling
+(pycytominer); `baseline-*.parquet`, if asked for, holds what to compare with, row for row: `untrained_*` and `intensity_*`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dino4cells.artifacts import Artifact, open_artifact
+from dino4cells.errors import ArtifactError
+
+KIND = "features"
+CARD = "features.json"
+PREFIX = "Metadata_"
+FEATURE, UNTRAINED, INTENSITY = "dino_", "untrained_", "intensity_"
+MODEL_COLUMN, ERROR_COLUMN = "Metadata_model", "Metadata_error"
+ROWS_PER_GROUP = 4096
+
+
+class FeaturesCard(BaseModel):
+    """`features.json`: what the numbers are and where they come from."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    rows: int
+    failed_rows: int = Field(description="Rows whose image could not be read; their features are missing and Metadata_error says why.")
+    embedding_dim: int
+    channels: tuple[str, ...]
+    transforms: list[list[object]] = Field(description="Transforms applied to each image: name and parameters.")
+    baselines: bool
+    data: str
+    data_fingerprint: str
+    model: str
+    model_fingerprint: str
+    images_per_second: float
+    versions: dict[str, str]
+
+
+def part_name(rank: int) -> str:
+    """Name of the file that the process `rank` writes; sorted names give the order of rows."""
+    return f"part-{rank:05d}.parquet"
+
+
+def baseline_name(rank: int) -> str:
+    """As `part_name`, for the baselines."""
+    return f"baseline-{rank:05d}.parquet"
+
+
+class PartWriter:
+    """Writes rows to one Parquet file in groups, so that memory does not grow with their number.
+
+    Args:
+        path: local file to write.
+        metadata: all rows of the table of cells (for the column types), or None for a file of numbers alone.
+        columns: names of the float32 columns.
+    """
+
+    def __init__(self, path: Path, metadata: pd.DataFrame | None, columns: list[str]) -> None:
+        self.columns = columns
+        self._metadata = None if metadata is None else metadata.add_prefix(PREFIX)
+        fields = [] if self._metadata is None else list(pa.Schema.from_pandas(self._metadata, preserve_index=False))
+        if self._metadata is not None:
+            fields += [pa.field(MODEL_COLUMN, pa.string()), pa.field(ERROR_COLUMN, pa.string())]
+        # A column without a single value has no type of its own.
+        fields = [pa.field(field.name, pa.string()) if pa.types.is_null(field.type) else field for field in fields]
+        self._metadata_schema = pa.schema(fields)
+        self._schema = pa.schema([*fields, *(pa.field(name, pa.float32()) for name in columns)])
+        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+        self._waiting: list[pa.Table] = []
+
+    def write(self, values: NDArray[np.float32], rows: NDArray[np.int64] | None = None, model: str = "", errors: list[str | None] | None = None) -> None:
+        """Add rows: values (rows, columns) and, for a file with metadata, which rows of the table they belong to."""
+        table = pa.table({name: values[:, column] for column, name in enumerate(self.columns)})
+        if self._metadata is not None:
+            described = self._metadata.iloc[rows].assign(**{MODEL_COLUMN: model, ERROR_COLUMN: pd.Series(errors, dtype=object).to_numpy()})
+            described_table = pa.Table.from_pandas(described, schema=self._metadata_schema, preserve_index=False)
+            table = pa.Table.from_arrays([*described_table.columns, *table.columns], schema=self._schema)
+        self._waiting.append(table.cast(self._schema))
+        if sum(len(waiting) for waiting in self._waiting) >= ROWS_PER_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._writer.write_table(pa.concat_tables(self._waiting).combine_chunks())
+            self._waiting = []
+
+    def __enter__(self) -> PartWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            self._flush()
+        self._writer.close()
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features read into memory, N rows in the order of the table of cells.
+
+    Attributes:
+        metadata: the table's columns without prefix, and `model`, `error` (missing where all is well).
+        dino: (N, D) float32; NaN in failed rows.
+        baselines: name → (N, …) float32: `untrained` and `intensity`, or empty.
+    """
+
+    metadata: pd.DataFrame
+    dino: NDArray[np.float32]
+    baselines: dict[str, NDArray[np.float32]]
+    card: FeaturesCard
+    artifact: Artifact
+
+
+def read_features(url: str) -> Features:
+    """Read a features artifact.
+
+    Raises:
+        ArtifactError: no complete features there, or fewer rows than they announce.
+    """
+    artifact = open_artifact(url, KIND)
+    try:
+        card = FeaturesCard.model_validate_json(artifact.read_bytes(CARD))
+    except ValidationError as error:
+        raise ArtifactError(f"{url}/{CARD}: cannot be read ({str(error).splitlines()[0]}); extract the features again.") from error
+    frame = _read_parts(artifact, "part-")
+    if len(frame) != card.rows:
+        raise ArtifactError(f"{url}: holds {len(frame)} rows and announces {card.rows}; extract the features again.")
+    metadata = frame[[name for name in frame.columns if name.startswith(PREFIX)]]
+    baselines = {}
+    if card.baselines:
+        table = _read_parts(artifact, "baseline-")
+        baselines = {prefix.rstrip("_"): _matrix(table, prefix) for prefix in (UNTRAINED, INTENSITY)}
+    return Features(metadata.rename(columns=lambda name: name.removeprefix(PREFIX)), _matrix(frame, FEATURE), baselines, card, artifact)
+
+
+def _read_parts(artifact: Artifact, prefix: str) -> pd.DataFrame:
+    names = sorted(name for name in artifact.names if name.startswith(prefix))
+    return pd.concat([pd.read_parquet(artifact.local(name)) for name in names], ignore_index=True)
+
+
+def _matrix(frame: pd.DataFrame, prefix: str) -> NDArray[np.float32]:
+    columns = [name for name in frame.columns if name.startswith(prefix)]
+    return np.ascontiguousarray(frame[columns].to_numpy(np.float32))

@@ -1,0 +1,99 @@
+"""The model artifact: a directory that holds everything a later step needs to use the trained network (DESIGN, The three verbs)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import safetensors.torch
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dino4cells.artifacts import Artifact, open_artifact
+from dino4cells.config import Config
+from dino4cells.config_file import parse_config
+from dino4cells.errors import ArtifactError
+from dino4cells.models.vit import DinoVisionTransformer, build_backbone
+
+KIND = "model"
+WEIGHTS, CHECKPOINT, CARD, CONFIG, LOG = "model.safetensors", "checkpoint.pth", "model.json", "config.yaml", "log.jsonl"
+
+
+class TrainingSummary(BaseModel):
+    """What came out of training, in numbers."""
+
+    images: int = Field(description="Images in the data.")
+    samples_seen: int = Field(description="Images seen, repetitions counted.")
+    epochs: float
+    loss_start: float = Field(description="Mean loss of the first logged steps.")
+    loss_end: float = Field(description="Mean loss of the last logged steps.")
+    images_per_second: float
+    seconds: float
+    processes: int
+    device: str
+    bad_images: int = Field(description="Different images that could not be read.")
+
+
+class ModelCard(BaseModel):
+    """`model.json`: what the network is and where it comes from."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    arch: str
+    patch_size: int
+    image_size: int
+    embedding_dim: int
+    channels: tuple[str, ...]
+    seed: int = Field(description="Of the random weights that training began with.")
+    normalization: list[Any] = Field(description="Transforms that extraction applies: name and parameters.")
+    training: TrainingSummary
+    data: str
+    data_fingerprint: str
+    config_fingerprint: str
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model read back: its card, its configuration, and its backbone with the teacher's weights, on the CPU, in evaluation mode."""
+
+    card: ModelCard
+    config: Config
+    backbone: DinoVisionTransformer
+    artifact: Artifact
+
+    def untrained(self) -> DinoVisionTransformer:
+        """The same network with the random weights that training began with."""
+        return untrained_backbone(self.card)
+
+    def log(self) -> list[dict[str, float]]:
+        """The records of training, one per logged step."""
+        return [json.loads(line) for line in self.artifact.read_bytes(LOG).decode().splitlines() if line]
+
+
+def untrained_backbone(card: ModelCard) -> DinoVisionTransformer:
+    """The network that a card describes, with random weights from the card's seed, in evaluation mode."""
+    return build_backbone(card.arch, card.patch_size, card.image_size, len(card.channels), seed=card.seed).eval()
+
+
+def load_model(url: str) -> TrainedModel:
+    """Read a model artifact.
+
+    Raises:
+        ArtifactError: no complete model there, or its parts do not fit each other.
+    """
+    artifact = open_artifact(url, KIND)
+    try:
+        card = ModelCard.model_validate_json(artifact.read_bytes(CARD))
+        config = parse_config(artifact.read_bytes(CONFIG).decode(), where=f"{url}/{CONFIG}")
+        backbone = untrained_backbone(card)
+        backbone.load_state_dict(safetensors.torch.load(artifact.read_bytes(WEIGHTS)))
+    except (ValidationError, RuntimeError) as error:
+        raise ArtifactError(f"{url}: the model cannot be used ({str(error).splitlines()[0]}); train it again or use another one.") from error
+    return TrainedModel(card, config, backbone.eval(), artifact)
+
+
+def dump_weights(backbone: torch.nn.Module) -> bytes:
+    """The backbone's weights as the bytes of a safetensors file."""
+    return safetensors.torch.save({name: value.detach().cpu().contiguous() for name, value in backbone.state_dict().items()})

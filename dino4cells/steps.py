@@ -1,0 +1,258 @@
+"""The three verbs: train, extract, classify. The command line, the pipeline's components and the processes of a job all call these.
+
+Each takes URLs and a configuration and leaves a complete artifact at `output`, or none. With `processes` the work runs as a job of many
+processes, which call the same function without.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from collections.abc import Mapping
+
+import numpy as np
+
+import dino4cells
+from dino4cells import storage
+from dino4cells.artifacts import ArtifactWriter, is_complete
+from dino4cells.classify import evaluate as judge
+from dino4cells.classify.evaluate import Evaluation, evaluate, fitted_classifiers
+from dino4cells.cluster.job import JobSpec, Processes
+from dino4cells.config import Config
+from dino4cells.config_file import load_config, parse_config
+from dino4cells.data.dataset import CellImages
+from dino4cells.data.metadata import Metadata, read_metadata
+from dino4cells.data.embedded import simulated_cells
+from dino4cells.errors import ArtifactError, ConfigError
+from dino4cells.features.extract import extract_features
+from dino4cells.features.store import Features, FeaturesCard, read_features
+from dino4cells.models.artifact import ModelCard, TrainedModel, load_model
+from dino4cells.training.distributed import process_group
+from dino4cells.training.fit import fit
+
+EXAMPLES_PER_CLASS = 4
+
+
+def configuration(source: str = "", preset: str = "", overrides: str | Mapping[str, object] = "") -> Config:
+    """A configuration from what a pipeline's parameters hold; prints its warnings.
+
+    Args:
+        source: the text of a `config.yaml`, its path or URL, or nothing.
+        preset: name of a preset, or nothing: the file's, else the handbook's.
+        overrides: `key=value` pairs separated by blanks, or a mapping.
+
+    Raises:
+        ConfigError: a value is wrong.
+    """
+    if isinstance(overrides, str):
+        pairs = shlex.split(overrides)
+        wrong = [pair for pair in pairs if "=" not in pair]
+        if wrong:
+            raise ConfigError(f"overrides: '{wrong[0]}' is no key=value; write for example 'epochs=20 model.seed=1'.")
+        overrides = dict(pair.split("=", 1) for pair in pairs)
+    if "\n" in source or ": " in source:
+        config = parse_config(source, where="config", preset=preset, overrides=overrides)
+    else:
+        config = load_config(source or None, preset=preset, overrides=overrides)
+    for warning in config.warnings:
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
+    return config
+
+
+def data_or_simulated(data: str) -> str:
+    """`data`, or the directory of simulated cells on this machine, drawn at the first call; the same cells on every machine."""
+    return data or simulated_cells()
+
+
+def train(
+    config: Config,
+    *,
+    data: str | None = None,
+    output: str | None = None,
+    overwrite: bool = False,
+    processes: Processes | None = None,
+    device: str = "auto",
+) -> ModelCard:
+    """Train a DINO model on the cells of a table and write the model artifact.
+
+    A run that was interrupted continues from the checkpoints beside its output; a finished run of the same configuration and data is
+    returned as it is.
+
+    Args:
+        config: the resolved configuration.
+        data: directory or URL that holds a `metadata.csv`; `model.data_path` and `model.root` when None.
+        output: URL of the model artifact; `model.output_dir` when None.
+        overwrite: replace another model that is at `output`.
+        processes: start a job of many processes; None trains in this one (or in the job that it belongs to).
+        device: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        Dino4CellsError: what the user can fix.
+    """
+    output = storage.absolute(_required(output or config.model.output_dir, "model.output_dir", "where the model goes"))
+    resume_directory = f"{output.rstrip('/')}.checkpoints"
+    metadata = _metadata(config, data)
+    if is_complete(output) and not overwrite:
+        card = load_model(output).card
+        if (card.config_fingerprint, card.data_fingerprint) == (config.fingerprint(), metadata.fingerprint):
+            return card
+    if processes is None:
+        with process_group(device) as group:
+            if group.is_first:
+                _make_room(output, overwrite)
+            return fit(config, metadata, output, group, resume_directory=resume_directory)
+    _make_room(output, overwrite)
+    arguments = ["--output", output, "--device", device, *_inputs(config, data)]
+    processes.launcher.run(JobSpec("train", "dino4cells.training", tuple(arguments), processes.nodes, processes.per_node))
+    return load_model(output).card
+
+
+def extract(
+    model: str,
+    *,
+    config: Config | None = None,
+    data: str | None = None,
+    output: str | None = None,
+    overwrite: bool = False,
+    baselines: bool | None = None,
+    processes: Processes | None = None,
+    device: str = "auto",
+) -> FeaturesCard:
+    """Write the features of every cell of a table, in the table's order.
+
+    Args:
+        model: URL of a model artifact.
+        config: `embedding` and `testing_transfo` are used; the model's own configuration when None.
+        data: directory or URL that holds a `metadata.csv`; `embedding.df_path` or `model.data_path` when None.
+        output: URL of the features artifact; `embedding.output_path` when None.
+        overwrite: replace other features that are at `output`.
+        baselines: also write features of the untrained network and intensity statistics; `embedding.baselines` when None.
+        processes: start a job of many processes; None extracts in this one (or in the job that it belongs to).
+        device: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        Dino4CellsError: what the user can fix.
+    """
+    trained = load_model(model)
+    config = config or trained.config
+    if baselines is not None:
+        config = config.model_copy(update={"embedding": config.embedding.model_copy(update={"baselines": baselines})})
+    output = storage.absolute(_required(output or config.embedding.output_path, "embedding.output_path", "where the features go"))
+    metadata = _metadata(config, data, config.embedding.df_path)
+    if processes is None:
+        with process_group(device) as group:
+            if group.is_first:
+                _make_room(output, overwrite)
+            return extract_features(trained, metadata, output, group, config, baselines=config.embedding.baselines)
+    _make_room(output, overwrite)
+    arguments = ["--model", storage.absolute(model), "--output", output, "--device", device, *_inputs(config, data)]
+    processes.launcher.run(JobSpec("extract", "dino4cells.features", tuple(arguments), processes.nodes, processes.per_node))
+    return read_features(output).card
+
+
+def classify(
+    features: str,
+    *,
+    config: Config,
+    output: str,
+    data: str | None = None,
+    model: str | None = None,
+    overwrite: bool = False,
+) -> Evaluation:
+    """Cross-validate classifiers on features and write the classification artifact with its report.
+
+    Args:
+        features: URL of a features artifact.
+        config: `classification` is used.
+        output: URL of the classification artifact.
+        data: directory or URL of the images, for the report's pictures of cells, or None: a report without.
+        model: URL of the model artifact, for the report's loss curve, or None: a report without.
+        overwrite: replace another classification that is at `output`.
+
+    Raises:
+        Dino4CellsError: what the user can fix.
+    """
+    output = storage.absolute(output)
+    _make_room(output, overwrite)
+    table = read_features(features)
+    trained = load_model(model) if model else None
+    metadata = read_metadata(data) if data else None
+    evaluation = evaluate(table, config.classification)
+    with ArtifactWriter(output, judge.KIND) as writer:
+        writer.write_text(judge.METRICS, evaluation.metrics_json())
+        evaluation.predictions(table).to_parquet(writer.path(judge.PREDICTIONS), index=False)
+        for name, content in fitted_classifiers(table, evaluation, config.classification.neighbours).items():
+            writer.write_bytes(name, content)
+        artifacts = {"model": model or table.card.model, "features": features, "classification": output}
+        writer.write_text(judge.REPORT, _report(table, evaluation, metadata, trained, artifacts))
+    return evaluation
+
+
+def _report(
+    table: Features, evaluation: Evaluation, metadata: Metadata | None, trained: TrainedModel | None, artifacts: dict[str, str]
+) -> str:
+    # Imported here: matplotlib and umap-learn are an extra, and training and extraction do without.
+    from dino4cells.report.data import ReportData
+    from dino4cells.report.page import render_report
+    from dino4cells.report.projection import project
+
+    return render_report(
+        ReportData(
+            title=f"Phenotypes in {storage.name(storage.parent(table.card.data))}",
+            channels=table.card.channels,
+            labels=evaluation.labels,
+            results=evaluation.results,  # type: ignore[arg-type]
+            split=evaluation.folds.description,
+            examples=_examples(evaluation, metadata, len(table.card.channels)) if metadata else {},
+            loss=trained.log() if trained else (),
+            plateau=math.log(trained.config.model.out_dim) if trained else None,
+            feature_map=project(table.dino[evaluation.rows], evaluation.labels),
+            groups=evaluation.groups,
+            group_name=evaluation.group or "group",
+            settings=trained.config.to_yaml() if trained else "",
+            artifacts=artifacts,
+            warnings=evaluation.warnings,
+            footer=f"dino4cells {dino4cells.__version__}, model {table.card.model_fingerprint[:12]}, data {table.card.data_fingerprint[:12]}",
+        )
+    )
+
+
+def _examples(evaluation: Evaluation, metadata: Metadata, channels: int) -> dict[str, list[np.ndarray]]:
+    """A few cells of each class, drawn evenly over the table."""
+    chosen: dict[str, list[int]] = {}
+    for name in sorted(set(evaluation.labels.tolist())):
+        rows = evaluation.rows[evaluation.labels == name]
+        chosen[name] = [int(rows[place]) for place in np.linspace(0, len(rows) - 1, min(EXAMPLES_PER_CLASS, len(rows))).round().astype(int)]
+    images = CellImages(metadata.urls, channels)
+    examples: dict[str, list[np.ndarray]] = {}
+    for name, indices in chosen.items():
+        batch = images.__getitems__([(0, index) for index in indices])
+        pictures = zip(batch.images_BCHW, batch.sizes_B2.tolist(), strict=True)
+        examples[name] = [image[:, :height, :width].numpy() for image, (height, width) in pictures]
+    return examples
+
+
+def _required(value: str | None, key: str, meaning: str) -> str:
+    if not value:
+        raise ConfigError(f"{key}: is not given; say {meaning}, in the configuration or on the command line.")
+    return value
+
+
+def _metadata(config: Config, data: str | None, csv: str | None = None) -> Metadata:
+    if data:
+        return read_metadata(data)
+    path = _required(csv or config.model.data_path, "model.data_path", "where the table of cells (metadata.csv) is")
+    return read_metadata(path, config.model.root)
+
+
+def _inputs(config: Config, data: str | None) -> list[str]:
+    """Arguments that give a process of a job the same configuration and data."""
+    return ["--config-text", config.to_yaml(), *(["--data", storage.absolute(data)] if data else [])]
+
+
+def _make_room(output: str, overwrite: bool) -> None:
+    if is_complete(output):
+        if not overwrite:
+            raise ArtifactError(f"{output}: holds a finished result already; choose another output, or pass --overwrite to replace it.")
+        storage.remove(output)

@@ -1,0 +1,96 @@
+"""The processes of a job: who am I, on which device, and sums over all of us.
+
+torchrun tells every process its place by environment variables; without them a run is one process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+TIMEOUT = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class ProcessGroup:
+    """This process among the processes of the job.
+
+    Attributes:
+        rank: 0 … world_size − 1; rank 0 writes.
+        local_rank: place on this machine, which is the number of its GPU.
+        device: where this process computes.
+    """
+
+    rank: int
+    world_size: int
+    local_rank: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """True in the one process that writes files and draws progress."""
+        return self.rank == 0
+
+
+@contextmanager
+def process_group(device: str = "auto") -> Iterator[ProcessGroup]:
+    """Join the job that torchrun started (NCCL on GPUs, gloo on CPU), or be one process; leave it at the end.
+
+    Args:
+        device: `auto` (a GPU where there is one), `cpu` or `cuda`.
+    """
+    rank, world_size, local_rank = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+    use_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    here = torch.device("cuda", local_rank) if use_gpu else torch.device("cpu")
+    if use_gpu:
+        torch.cuda.set_device(here)
+    elif world_size == 1:
+        torch.set_num_threads(_available_cores())
+    if world_size > 1:
+        dist.init_process_group("nccl" if use_gpu else "gloo", timeout=TIMEOUT, device_id=here if use_gpu else None)
+    try:
+        yield ProcessGroup(rank, world_size, local_rank, here)
+    finally:
+        if world_size > 1:
+            dist.destroy_process_group()
+
+
+def _available_cores() -> int:
+    """Cores that this process may use, which a container's CPU set can make fewer than the machine has."""
+    limit = int(os.environ.get("OMP_NUM_THREADS", 0))
+    return limit or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
+    """The sum of `tensor` over all processes, in place; the tensor itself without a process group."""
+    if dist.is_initialized():
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def max_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
+    """The elementwise maximum of `tensor` over all processes, in place."""
+    if dist.is_initialized():
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+    return tensor
+
+
+def wait_for_all() -> None:
+    """Return when every process has come here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def gather_from_ranks(value: object) -> list[object]:
+    """`value` of every process in the order of ranks, known to all of them."""
+    if not dist.is_initialized():
+        return [value]
+    gathered: list[object] = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, value)
+    return gathered

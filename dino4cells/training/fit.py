@@ -1,0 +1,261 @@
+"""From a configuration and a table of cells to a model artifact: assembles the parts, runs the loop, writes what came out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+import torch
+
+import dino4cells
+from dino4cells import storage
+from dino4cells.artifacts import ArtifactWriter
+from dino4cells.config import Config
+from dino4cells.data.dataset import Batch, CellImages, channel_names, load_batches
+from dino4cells.data.metadata import Metadata
+from dino4cells.data.sampler import SampleStream
+from dino4cells.errors import ConfigError, DataError
+from dino4cells.models import artifact
+from dino4cells.models.artifact import ModelCard, TrainingSummary
+from dino4cells.progress import Progress
+from dino4cells.training import checkpoint as checkpoints
+from dino4cells.training.distributed import ProcessGroup, gather_from_ranks, max_over_ranks, sum_over_ranks
+from dino4cells.training.loop import DINO
+from dino4cells.training.schedules import Schedules
+
+RECORDS = 200  # lines of log.jsonl that a run aims at
+SUMMARY_SHARE = 0.05  # of the records, at either end, whose mean loss is reported
+LISTED_FAILURES = 20
+logger = logging.getLogger(__name__)
+Record = dict[str, float]
+
+
+class Interrupted(SystemExit):
+    """The run was asked to stop (SIGTERM); its state is in a checkpoint. The exit code is the shell's for that signal."""
+
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGTERM)
+
+
+@dataclass
+class RunLog:
+    """What a run reports: its records, the loss since the last one, and the images that could not be read."""
+
+    records: list[Record] = field(default_factory=list)
+    failures: dict[int, str] = field(default_factory=dict)
+    losses: list[torch.Tensor] = field(default_factory=list)
+
+    def mean_loss(self, device: torch.device) -> float:
+        """Mean loss since the last call over all processes."""
+        summed = torch.stack([torch.stack(self.losses).sum(), torch.tensor(float(len(self.losses)), device=device)])
+        self.losses = []
+        loss, count = sum_over_ranks(summed).tolist()
+        return float(loss / count)
+
+
+def fit(
+    config: Config,
+    metadata: Metadata,
+    output: str,
+    group: ProcessGroup,
+    *,
+    resume_directory: str,
+    on_record: Callable[[DINO, int, float], None] | None = None,
+) -> ModelCard:
+    """Train DINO and write the model artifact; continues from the latest checkpoint in `resume_directory`.
+
+    Args:
+        config: the resolved configuration.
+        metadata: the cells.
+        output: URL of the model artifact.
+        group: the processes; rank 0 writes.
+        resume_directory: URL where checkpoints of an unfinished run are; emptied when the artifact is complete.
+        on_record: called with (DINO, samples seen, seconds so far) at every logged step, for benchmarks.
+
+    Raises:
+        ConfigError: a batch larger than the data, a transform that does not fit, or another key that is wrong.
+        DataError: no image can be read, too many cannot, or their channels are not those announced.
+        Interrupted: the run was asked to stop; a checkpoint was written.
+    """
+    model = config.model
+    channels = channel_names(metadata, model.num_channels, model.channels)
+    batch_size = model.batch_size or model.batch_size_per_gpu * group.world_size
+    stream = SampleStream(len(metadata), model.epochs, batch_size, model.seed, rank=group.rank, world_size=group.world_size)
+    schedules = Schedules.from_config(model, len(metadata), stream.total, batch_size)
+    dino = DINO(config, len(channels), schedules, group)
+    seen, log = _resume(dino, resume_directory)
+    stream = SampleStream(len(metadata), model.epochs, batch_size, model.seed, seen, group.rank, group.world_size)
+    images = CellImages(metadata.urls, len(channels))
+    started, seen_before = time.monotonic(), seen
+
+    with Progress("train", stream.total, done=seen, enabled=group.is_first) as progress:
+        seen = _run(dino, stream, images, log, progress, resume_directory, len(metadata), on_record)
+    seconds = time.monotonic() - started
+    if not log.records:
+        raise ConfigError(f"model.epochs: {model.epochs} epochs of {len(metadata)} images hold no step of {batch_size} images; raise it.")
+
+    edge = max(1, round(len(log.records) * SUMMARY_SHARE))
+    card = ModelCard(
+        arch=model.arch,
+        patch_size=model.patch_size,
+        image_size=model.image_size,
+        embedding_dim=dino.student.backbone.embed_dim,
+        channels=channels,
+        seed=model.seed,
+        normalization=[[name, parameters] for name, parameters in config.section("testing_transfo")],
+        training=TrainingSummary(
+            images=len(metadata),
+            samples_seen=seen,
+            epochs=seen / len(metadata),
+            loss_start=_mean([record["loss"] for record in log.records[:edge]]),
+            loss_end=_mean([record["loss"] for record in log.records[-edge:]]),
+            images_per_second=(seen - seen_before) / max(seconds, 1e-9),
+            seconds=seconds,
+            processes=group.world_size,
+            device=torch.cuda.get_device_name() if group.device.type == "cuda" else platform.processor() or platform.machine(),
+            bad_images=len(log.failures),
+        ),
+        data=metadata.source,
+        data_fingerprint=metadata.fingerprint,
+        config_fingerprint=config.fingerprint(),
+        versions={"dino4cells": dino4cells.__version__, "torch": torch.__version__, "python": platform.python_version()},
+    )
+    if group.is_first:
+        _write(dino, card, config, log.records, output, seen)
+        storage.remove(resume_directory)
+    return card
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _resume(dino: DINO, directory: str) -> tuple[int, RunLog]:
+    found = checkpoints.load_latest(directory)
+    if found is None:
+        return 0, RunLog()
+    seen = dino.restore(found, directory)
+    if dino.group.is_first:
+        logger.warning("Continuing after %s images from %s.", f"{seen:,}", directory)
+    return seen, RunLog(records=list(found.get("log", [])))
+
+
+def _run(
+    dino: DINO,
+    stream: SampleStream,
+    images: CellImages,
+    log: RunLog,
+    progress: Progress,
+    resume_directory: str,
+    length: int,
+    on_record: Callable[[DINO, int, float], None] | None,
+) -> int:
+    """The loop over steps; returns the samples seen."""
+    group, config = dino.group, dino.config
+    seen, started, saved = stream.start, time.monotonic(), time.monotonic()
+    every = max(1, len(stream) // RECORDS)
+    # On a CPU the reading processes would only compete with the training ones.
+    workers = config.num_workers if group.device.type == "cuda" else 0
+    with _stop_signal() as stop:
+        for number, batch in enumerate(load_batches(images, stream, workers, pin_memory=group.device.type == "cuda"), start=1):
+            _note_failures(log, batch)
+            log.losses.append(dino.step(batch, seen))
+            seen += stream.batch_size
+            due = number % every == 0 or number == len(stream)
+            if due:
+                record = _record(dino, log, seen, length, (seen - stream.start) / (time.monotonic() - started))
+                _check_failures(log, length, config.max_bad_images, group.device)
+                if on_record:
+                    on_record(dino, seen, time.monotonic() - started)
+                wants = torch.tensor([float(stop()), float(time.monotonic() - saved > 60 * config.checkpoint_minutes)], device=group.device)
+                asked, late = (bool(value) for value in max_over_ranks(wants).tolist())
+                if (asked or late) and number < len(stream):
+                    if group.is_first:
+                        checkpoints.save(resume_directory, {**dino.checkpoint(seen, seen // length), "log": log.records})
+                    saved = time.monotonic()
+                if asked:
+                    raise Interrupted
+            note = f"epoch {seen / length:.1f}/{config.epochs} · loss {record['loss']:.3f}" if log.records and due else None
+            progress.advance(stream.batch_size, note)
+    return seen
+
+
+def _record(dino: DINO, log: RunLog, seen: int, length: int, rate: float) -> Record:
+    loss = log.mean_loss(dino.group.device)
+    if loss != loss or loss in (float("inf"), float("-inf")):
+        raise ConfigError(
+            f"model.lr: the loss is {loss} after {seen:,} images, so training cannot go on; lower model.lr ({dino.config.lr}) "
+            "or lengthen model.warmup_epochs, and start again from the last checkpoint."
+        )
+    schedules = dino.schedules
+    record = {
+        "samples": seen,
+        "epoch": round(seen / length, 4),
+        "loss": loss,
+        "lr": schedules.lr(seen),
+        "weight_decay": schedules.weight_decay(seen),
+        "momentum": schedules.momentum(seen),
+        "teacher_temp": schedules.teacher_temperature(seen),
+        "images_per_second": rate,
+    }
+    log.records.append(record)
+    return record
+
+
+def _note_failures(log: RunLog, batch: Batch) -> None:
+    for index, reason in batch.failures:
+        if index not in log.failures:
+            log.failures[index] = reason
+            if len(log.failures) <= LISTED_FAILURES:
+                logger.warning("Skipped: %s", reason)
+    if not len(batch):
+        raise DataError(f"None of the {len(batch.failures)} images of a batch can be read; the first says: {batch.failures[0][1]}")
+
+
+def _check_failures(log: RunLog, length: int, limit: float, device: torch.device) -> None:
+    if not sum_over_ranks(torch.tensor(len(log.failures), device=device)).item():
+        return
+    merged: dict[int, str] = {}
+    for failures in gather_from_ranks(log.failures):
+        merged.update(failures)  # type: ignore[call-overload]
+    log.failures = merged
+    if len(merged) > max(1, limit * length):
+        raise DataError(
+            f"{len(merged)} of {length} images cannot be read, more than model.max_bad_images ({limit:.1%}) allows; "
+            f"mend them or raise the limit; the first says: {next(iter(merged.values()))}"
+        )
+
+
+@contextmanager
+def _stop_signal() -> Iterator[Callable[[], bool]]:
+    """A function that says whether SIGTERM has come; the signal itself no longer ends the process at once."""
+    received: list[int] = []
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    try:
+        before = signal.signal(signal.SIGTERM, remember)
+    except ValueError:  # not the main thread, which alone may set handlers: then SIGTERM ends the process as usual
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(received)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _write(dino: DINO, card: ModelCard, config: Config, records: list[Record], output: str, seen: int) -> None:
+    with ArtifactWriter(output, artifact.KIND) as writer:
+        writer.write_bytes(artifact.WEIGHTS, artifact.dump_weights(dino.teacher.backbone))
+        writer.write_bytes(artifact.CHECKPOINT, checkpoints.dump({**dino.checkpoint(seen, int(card.training.epochs)), "log": records}))
+        writer.write_text(artifact.CARD, card.model_dump_json(indent=2) + "\n")
+        writer.write_text(artifact.CONFIG, config.to_yaml())
+        writer.write_text(artifact.LOG, "".join(json.dumps(record) + "\n" for record in records))

@@ -1,0 +1,194 @@
+"""Curves, bars and matrices as SVG. Each function takes plain data and returns the bytes of a file; nothing is kept between calls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from dino4cells.classify import Classifier, CrossValidation, Scores
+from dino4cells.report.data import FEATURE_NAMES
+from dino4cells.report.palette import COLOURS
+
+INK, QUIET, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
+LONGEST_NAME = 26
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A transparent figure (inches) that belongs to no window and no global state."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.patch.set_alpha(0.0)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, kind: str, dpi: int = 170, *, trim: bool = False) -> bytes:
+    """The file's bytes, the same for the same figure: no date, no random identifiers."""
+    buffer = BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "dino4cells", "svg.fonttype": "path"}):
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata, bbox_inches="tight" if trim else None, pad_inches=0.05)
+    return buffer.getvalue()
+
+
+def quiet_axes(axes: Axes, grid: str | None = None) -> None:
+    """Lines only where they help to read a value."""
+    axes.patch.set_alpha(0.0)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(colors=QUIET, labelsize=9, length=0, pad=4)
+    if grid:
+        axes.grid(axis=grid, color=FAINT, linewidth=0.6, alpha=0.7)  # type: ignore[arg-type]
+        axes.set_axisbelow(True)
+
+
+def shorten(name: str, longest: int = LONGEST_NAME) -> str:
+    """A name that fits an axis, and that matplotlib does not take for a formula."""
+    return (name if len(name) <= longest else name[: longest - 1].rstrip() + "…").replace("$", r"\$")
+
+
+def loss_curve(records: Sequence[Mapping[str, float]], plateau: float | None = None) -> bytes:
+    """SVG of the loss, and below it of the speed, over the epochs.
+
+    Args:
+        records: "samples", "epoch" and "loss" of each logged step, and "images_per_second" where known.
+        plateau: Loss of uniform outputs, ln(out_dim): as long as the curve lies there, nothing has been learned.
+    """
+    loss = _series(records, "loss")
+    speed = _series(records, "images_per_second")
+    figure = new_figure(9.0, 3.9 if len(speed) else 2.9)
+    rows = figure.subplots(2 if len(speed) else 1, 1, sharex=True, squeeze=False, height_ratios=[3, 1] if len(speed) else [1])[:, 0]
+    axes = rows[0]
+    quiet_axes(axes, "y")
+    marker = "o" if len(loss) < 25 else ""
+    if len(loss) >= 40:
+        axes.plot(loss[:, 0], loss[:, 1], color=COLOURS[0], linewidth=0.7, alpha=0.35)
+        axes.plot(loss[:, 0], _smooth(loss[:, 1]), color=COLOURS[0], linewidth=2.0, label="loss (running mean)")
+    else:
+        axes.plot(loss[:, 0], loss[:, 1], color=COLOURS[0], linewidth=2.0, marker=marker, markersize=4, label="loss")
+    if plateau is not None:
+        axes.axhline(plateau, color=COLOURS[1], linewidth=1.2, linestyle=(0, (4, 3)), label=f"nothing learned: ln(out_dim) = {plateau:.2f}")
+    axes.set_ylabel("DINO loss", color=INK)
+    axes.margins(x=0.01, y=0.1)
+    if len(loss) or plateau is not None:
+        axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="best")
+    if len(speed):
+        quiet_axes(rows[1], "y")
+        rows[1].plot(speed[:, 0], speed[:, 1], color=COLOURS[2], linewidth=1.4, marker=marker, markersize=3)
+        rows[1].set_ylim(0, 1.15 * max(float(speed[:, 1].max()), 1e-9))
+        rows[1].yaxis.set_major_locator(MaxNLocator(3))
+        rows[1].set_ylabel("images/s", color=INK)
+    samples = records[-1].get("samples") if records else None
+    rows[-1].set_xlabel("epoch" if samples is None else f"epoch ({samples:,.0f} images seen at the end)", color=INK)
+    return save(figure, "svg")
+
+
+def _series(records: Sequence[Mapping[str, float]], key: str) -> np.ndarray:
+    """(M, 2) epoch and value where both are there and finite."""
+    pairs = [(record.get("epoch", math.nan), record.get(key, math.nan)) for record in records]
+    series = np.asarray(pairs, dtype=np.float64).reshape(-1, 2)
+    return series[np.isfinite(series).all(axis=1)]
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Mean over a window of a twentieth of the curve, narrower at both ends so that the ends are not bent."""
+    half = max(1, len(values) // 40)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    places = np.arange(len(values))
+    reach = np.minimum(half, np.minimum(places, len(values) - 1 - places))
+    return np.asarray((sums[places + reach + 1] - sums[places - reach]) / (2 * reach + 1))
+
+
+def confusion_figure(scores: Scores) -> bytes:
+    """SVG: rows are true classes, columns predictions; numbers are cells, colour is the share of the row."""
+    counts = np.asarray(scores.confusion, dtype=np.int64)
+    totals = counts.sum(axis=1)
+    share = counts / np.maximum(totals, 1)[:, None]
+    size = len(counts)
+    cell = 0.46 if size <= 15 else 0.36
+    letters = 9.5 if size <= 15 else 7.5
+    figure = new_figure(max(4.5, cell * size + 3.0), max(3.6, cell * size + 1.9))
+    axes = figure.subplots()
+    axes.patch.set_alpha(0.0)
+    # Marine to white is read by every kind of colour vision, and in print.
+    picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="equal")
+    for row, column in np.argwhere(counts > 0):
+        dark = share[row, column] > 0.55
+        weight = "bold" if row == column else "normal"
+        axes.text(
+            column,
+            row,
+            f"{counts[row, column]}",
+            ha="center",
+            va="center",
+            fontsize=letters - (1.5 if counts[row, column] > 999 else 0),
+            color="white" if dark else INK,
+            fontweight=weight,
+        )
+    names = [shorten(name) for name in scores.classes]
+    axes.set_xticks(range(size), names, rotation=45, ha="left", rotation_mode="anchor", fontsize=letters, color=INK)
+    axes.set_yticks(range(size), [f"{name}  ({total:,})" for name, total in zip(names, totals, strict=True)], fontsize=letters, color=INK)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0, pad=3)
+    axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.2)
+    axes.tick_params(which="minor", length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_ylabel("true class (cells)", color=QUIET, fontsize=letters)
+    axes.set_xlabel("predicted class", color=QUIET, fontsize=letters)
+    axes.xaxis.set_label_position("bottom")
+    bar = figure.colorbar(picture, ax=axes, shrink=0.5, aspect=18, pad=0.02, format=FuncFormatter(lambda value, _: f"{value:.0%}"))
+    bar.set_label("share of the true class", color=QUIET, fontsize=letters)
+    bar.ax.tick_params(length=0, labelsize=letters - 1, colors=QUIET)
+    bar.outline.set_visible(False)
+    return save(figure, "svg", trim=True)
+
+
+def scores_figure(results: Mapping[str, Mapping[Classifier, CrossValidation]]) -> bytes:
+    """SVG: a bar for each feature set and classifier, a dot for each fold, a dashed line where guessing the largest class gets."""
+    features = list(results)
+    first = next(iter(next(iter(results.values())).values()))
+    classifiers = list(dict.fromkeys(name for of_features in results.values() for name in of_features))
+    members = np.asarray(first.pooled.confusion).sum(axis=1)
+    panels = [
+        ("accuracy", "accuracy (share of cells)", float(members.max() / members.sum())),
+        ("balanced_accuracy", "balanced accuracy (mean over classes)", 1.0 / max(1, int(np.sum(members > 0)))),
+    ]
+    figure = new_figure(9.0, 0.75 + 0.27 * len(features) * len(classifiers) + 0.25 * len(classifiers))
+    all_axes = figure.subplots(1, len(panels), sharey=True)
+    for axes, (field, title, chance) in zip(all_axes, panels, strict=True):
+        quiet_axes(axes, "x")
+        ticks, names = [], []
+        place = 0.0
+        for classifier in classifiers:
+            for index, name in enumerate(features):
+                result = results[name].get(classifier)
+                if result is None:
+                    continue
+                value = getattr(result.pooled, field)
+                folds = [getattr(scores, field) for scores in result.fold_scores]
+                colour = COLOURS[0] if index == 0 else "#9aa5b1"
+                axes.barh(place, value, height=0.74, color=colour)
+                axes.plot(folds, [place] * len(folds), "o", markersize=3.2, color=INK, alpha=0.55, markeredgewidth=0)
+                weight = "bold" if index == 0 else "normal"
+                axes.text(max(value, *folds, 0.0) + 0.015, place, f"{value:.2f}", va="center", fontsize=9, color=INK, fontweight=weight)
+                ticks.append(place)
+                names.append(f"{FEATURE_NAMES.get(name, shorten(name))} · {result.name.removesuffix(' (cosine)')}")
+                place += 1.0
+            place += 0.6
+        axes.axvline(chance, color=COLOURS[1], linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.set_xlim(0, 1.08)
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "0.25", "0.5", "0.75", "1"])
+        axes.set_yticks(ticks, names, color=INK)
+        axes.set_title(title, fontsize=10, color=INK, loc="left")
+        axes.spines["left"].set_visible(False)
+    all_axes[0].invert_yaxis()
+    return save(figure, "svg")

@@ -1,0 +1,55 @@
+"""Colours that stay apart for colour-blind readers, and the colours microscopists expect for their channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# Okabe and Ito (2008) without yellow, which vanishes on white: seven colours, and five shapes for what seven colours cannot tell.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
+MARKERS = ("o", "^", "s", "D", "P")
+
+# Words in a channel's name and the colour that such a stain usually gets (red, green, blue in 0..1).
+_STAINS: tuple[tuple[tuple[str, ...], tuple[float, float, float]], ...] = (
+    (("bright", "phase", "dic", "transmitted", "dark"), (0.65, 0.65, 0.65)),
+    (("nucle", "dna", "dapi", "hoechst", "draq", "blue"), (0.15, 0.35, 1.0)),
+    (("green", "gfp", "protein", "fitc", "488"), (0.0, 1.0, 0.2)),
+    (("reticulum", "yellow"), (1.0, 0.9, 0.0)),
+    (("actin", "phalloidin", "red", "membrane"), (1.0, 0.15, 0.1)),
+    (("tubul",), (1.0, 0.15, 0.1)),
+    (("mito",), (1.0, 0.5, 0.0)),
+    (("golgi",), (1.0, 0.3, 0.9)),
+)
+_SPARE = ((1.0, 0.15, 0.1), (0.0, 1.0, 0.2), (0.15, 0.35, 1.0), (1.0, 0.9, 0.0), (1.0, 0.2, 0.9), (0.0, 0.9, 0.9), (1.0, 0.5, 0.0))
+
+
+def class_style(index: int) -> tuple[str, str]:
+    """Colour and matplotlib marker of a class: 35 different pairs, then again from the start."""
+    return COLOURS[index % len(COLOURS)], MARKERS[index // len(COLOURS) % len(MARKERS)]
+
+
+def channel_colours(channels: Sequence[str]) -> list[tuple[float, float, float]]:
+    """(red, green, blue) in 0..1 for each channel: by the name where it is a known stain and the colour is free, else the next free one."""
+    if [channel.strip().lower() for channel in channels] == ["red", "green", "blue"]:
+        return [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)]
+    chosen: dict[int, tuple[float, float, float]] = {}
+    for index, channel in enumerate(channels):
+        colour = _stain_colour(channel)
+        if colour is not None and colour not in chosen.values():
+            chosen[index] = colour
+    for index in range(len(channels)):
+        if index not in chosen:
+            free = [colour for colour in _SPARE if colour not in chosen.values()]
+            chosen[index] = free[0] if free else (0.65, 0.65, 0.65)
+    return [chosen[index] for index in range(len(channels))]
+
+
+def _stain_colour(channel: str) -> tuple[float, float, float] | None:
+    words = channel.lower()
+    if words in {"er", "rna"}:
+        return (1.0, 0.9, 0.0)
+    return next((colour for stems, colour in _STAINS if any(stem in words for stem in stems)), None)
+
+
+def css(colour: tuple[float, float, float]) -> str:
+    """A colour as CSS takes it."""
+    return "#" + "".join(f"{round(255 * part):02x}" for part in colour)

@@ -1,0 +1,303 @@
+"""The report: what a biologist sees, and that it is one file which nothing in the data can break."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import sys
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dino4cells.classify import CrossValidation, cross_validate, make_folds, score
+from dino4cells.report import FeatureMap, ReportData, project, render_report
+from dino4cells.report.cells import merge, stretch, stretch_limits, strip_png
+from dino4cells.report.figures import confusion_figure, loss_curve, scores_figure
+from dino4cells.report.findings import findings, largest_class_scores, most_confused, summarize_loss
+from dino4cells.report.map_figures import map_by_class, map_by_group, map_class_by_class
+from dino4cells.report.palette import channel_colours, class_style
+
+CLASSES = ("<b>G1</b> & S", "mitosis $x_", 'naïve "T"')
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Page(HTMLParser):
+    """What a browser would find."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.text += data
+
+    def images(self) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.tags if tag == "img"]
+
+
+@pytest.fixture(scope="module")
+def data() -> ReportData:
+    rng = np.random.default_rng(0)
+    codes = np.arange(120) % 3
+    labels = np.asarray(CLASSES)[codes]
+    plates = np.asarray([f"P{row // 3 % 5}" for row in range(120)])
+    folds = make_folds(labels, plates, group_name="plate")
+    features = {"trained": 0.3, "untrained": 0.8, "intensity": 1.5}
+    results = {}
+    for name, spread in features.items():
+        rows = np.eye(8)[codes] + rng.normal(scale=spread, size=(120, 8))
+        results[name] = {classifier: cross_validate(rows, labels, folds, classifier) for classifier in ("knn", "linear")}
+    log = [{"samples": 10.0 * step, "epoch": step / 12, "loss": 7 - step / 40, "images_per_second": 200.0} for step in range(100)]
+    return ReportData(
+        title="Cells <script>alert(1)</script>",
+        channels=["DNA", "actin <i>", "ER"],
+        labels=labels,
+        results=results,
+        split=folds.description,
+        examples={name: [rng.integers(0, 255, size=(3, 20 + index, 24), dtype=np.uint8) for index in range(3)] for name in CLASSES},
+        loss=log,
+        plateau=math.log(2048),
+        feature_map=FeatureMap(rng.normal(size=(120, 2)), np.arange(120), "UMAP"),
+        groups=plates,
+        group_name="plate",
+        settings="model:\n  arch: <vit>",
+        artifacts={"Model": "s3://bucket/a&b"},
+    )
+
+
+@pytest.fixture(scope="module")
+def page(data: ReportData) -> Page:
+    return Page(render_report(data))
+
+
+def is_picture(svg_or_png: bytes) -> bool:
+    """Whether these bytes are a whole picture with something on it."""
+    if svg_or_png.startswith(b"\x89PNG"):
+        image = Image.open(io.BytesIO(svg_or_png))
+        image.load()
+        return bool(np.asarray(image).std() > 1)
+    drawing = ElementTree.fromstring(svg_or_png)
+    return drawing.tag.endswith("svg") and len(list(drawing.iter("{http://www.w3.org/2000/svg}path"))) > 10
+
+
+def judged(truth: list[str], said: list[str], features: str = "") -> CrossValidation:
+    labels, predictions = np.asarray(truth), np.asarray(said)
+    scores = score(labels, predictions)
+    return CrossValidation("knn", 10, scores.classes, labels, predictions, (scores,), scores)
+
+
+def test_page_is_well_formed_and_loads_nothing_from_elsewhere(data: ReportData, page: Page) -> None:
+    assert page.open == []
+    for tag, attributes in page.tags:
+        assert tag not in {"script", "link", "iframe", "object"}
+        for name in ("src", "href", "srcset", "data", "action"):
+            assert (attributes.get(name) or "data:").startswith("data:")
+        assert not any(name.startswith("on") for name in attributes)
+    assert "@import" not in render_report(data)
+    assert "url(" not in render_report(data)
+
+
+def test_text_from_the_data_is_shown_as_text(page: Page) -> None:
+    for text in (*CLASSES, "Cells <script>alert(1)</script>", "actin <i>", "arch: <vit>", "s3://bucket/a&b"):
+        assert text in page.text
+    assert not any(tag in {"b", "i", "vit"} for tag, _ in page.tags)
+
+
+def test_every_picture_is_whole_has_a_description_and_none_is_missing(page: Page) -> None:
+    images = page.images()
+    # A row of merged and three channels for each class; scores, three maps, two confusion matrices, the loss.
+    assert len(images) == 3 * 4 + 1 + 3 + 2 + 1
+    for image in images:
+        assert image["alt"]
+        assert is_picture(base64.b64decode((image["src"] or "").split(",", 1)[1]))
+
+
+def test_headline_and_table_hold_the_numbers_beside_both_baselines_and_the_split(data: ReportData, page: Page) -> None:
+    for by_classifier in data.results.values():
+        for result in by_classifier.values():
+            for value in (result.pooled.accuracy, result.pooled.balanced_accuracy, result.pooled.macro_f1):
+                assert f"{value:.3f}" in page.text
+    for words in (
+        "120",
+        "10-NN (cosine)",
+        "linear probe",
+        "same network untrained",
+        "intensity statistics",
+        "groups = plate never straddle",
+    ):
+        assert words in page.text
+    assert "6.95 → 4.57" in page.text or "6.95 → 4.58" in page.text
+
+
+def test_report_is_the_same_for_the_same_data(data: ReportData) -> None:
+    assert render_report(data) == render_report(data)
+
+
+def test_report_of_the_bare_minimum_is_still_a_page() -> None:
+    page = Page(render_report(ReportData("Bare", ["DNA"], np.asarray(["a", "b"]), {}, "")))
+    assert page.open == []
+    assert "2 cells of 2 classes" in page.text
+    assert page.images() == []
+
+
+def test_left_out_cells_and_given_warnings_are_told(data: ReportData) -> None:
+    labels = np.concatenate([data.labels, ["rare", "rare"]])
+    page = Page(
+        render_report(replace(data, labels=labels, groups=None, warnings=["Class 'rare' has 2 cells."], feature_map=None, examples={}))
+    )
+    assert "2 cells of classes that cannot be judged are left out" in page.text
+    assert "Class 'rare' has 2 cells." in page.text
+    assert "the split is random" in page.text
+
+
+def test_nothing_is_warned_of_when_training_helped_and_plates_are_kept_together(data: ReportData) -> None:
+    assert findings(data) == []
+
+
+def test_features_behind_a_baseline_and_a_loss_on_its_plateau_are_told(data: ReportData) -> None:
+    swapped = {"trained": data.results["intensity"], "untrained": data.results["trained"], "intensity": data.results["untrained"]}
+    flat = [{"epoch": float(step), "loss": math.log(2048) - 0.01} for step in range(30)]
+    sentences = " ".join(findings(replace(data, results=swapped, loss=flat)))
+    assert "behind the baseline 'same network untrained'" in sentences
+    assert "behind the baseline 'intensity statistics'" in sentences
+    assert "still at the plateau of 7.62" in sentences
+
+
+def test_loss_summary_averages_both_ends_and_ignores_what_is_not_finite() -> None:
+    assert summarize_loss([]) is None
+    assert summarize_loss([{"loss": math.nan}, {"epoch": 1.0}]) is None
+    one = summarize_loss([{"loss": 3.0}])
+    assert one is not None
+    assert (one.start, one.end) == (3.0, 3.0)
+    many = summarize_loss([{"loss": float(step)} for step in range(40)])
+    assert many is not None
+    assert (many.start, many.end) == (0.5, 38.5)
+
+
+def test_guessing_the_largest_class_is_scored_as_scikit_learn_would() -> None:
+    truth = ["a"] * 6 + ["b"] * 3 + ["c"]
+    guess = score(np.asarray(truth), np.asarray(["a"] * 10))
+    accuracy, balanced, _ = largest_class_scores(guess)
+    assert (accuracy, balanced) == pytest.approx((guess.accuracy, guess.balanced_accuracy))
+    assert largest_class_scores(guess)[2] == pytest.approx(2 * 0.6 / 1.6 / 3)
+
+
+def test_most_confused_classes_are_named_by_share_of_the_true_class() -> None:
+    scores = judged(["a"] * 10 + ["b"] * 2, ["a"] * 7 + ["b"] * 3 + ["a", "b"]).pooled
+    assert most_confused(scores) == ["b taken for a (1 of 2)", "a taken for b (3 of 10)"]
+
+
+@pytest.mark.parametrize("classes", [2, 13, 35])
+def test_figures_are_pictures_for_any_number_of_classes(classes: int) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.asarray([f"a class with quite a long name {index % classes}" for index in range(classes * 12)])
+    groups = np.asarray([f"plate {index % (4 if classes == 2 else 30)}" for index in range(len(labels))])
+    result = judged(labels.tolist(), rng.permutation(labels).tolist())
+    plane = FeatureMap(rng.normal(size=(len(labels), 2)), np.arange(len(labels)), "UMAP")
+    assert is_picture(confusion_figure(result.pooled))
+    assert is_picture(scores_figure({"trained": {"knn": result}}))
+    assert is_picture(map_by_class(plane, labels))
+    assert is_picture(map_class_by_class(plane, labels))
+    assert is_picture(map_by_group(plane, groups, "plate"))
+
+
+@pytest.mark.parametrize("steps", [1, 5, 500])
+def test_loss_curve_is_a_picture_of_few_and_of_many_steps_with_and_without_speed(steps: int) -> None:
+    plain = [{"epoch": step / 10, "loss": 5.0 - step / 500} for step in range(steps)]
+    assert is_picture(loss_curve(plain, plateau=5.2))
+    assert is_picture(loss_curve([{**record, "samples": 3.0, "images_per_second": 100.0} for record in plain]))
+    assert is_picture(loss_curve([*plain, {"epoch": 9.0, "loss": math.nan}]))
+
+
+def test_35_classes_look_different_from_each_other() -> None:
+    assert len({class_style(index) for index in range(35)}) == 35
+
+
+def test_channels_get_the_colours_of_their_stains_and_never_share_one() -> None:
+    for names in (
+        ["microtubules", "protein", "nucleus", "ER"],
+        ["DNA", "F-actin", "β-tubulin"],
+        [f"channel {index}" for index in range(6)],
+    ):
+        assert len(set(channel_colours(names))) == len(names)
+    red, green, blue, yellow = channel_colours(["microtubules", "protein", "nucleus", "ER"])
+    assert max(red) == red[0]
+    assert max(green) == green[1]
+    assert max(blue) == blue[2]
+    assert min(yellow) == yellow[2]
+
+
+def test_one_stretch_for_all_cells_keeps_a_dim_cell_dim_and_a_photograph_its_hues() -> None:
+    dim, bright = np.full((3, 8, 8), 20, dtype=np.uint8), np.full((3, 8, 8), 200, dtype=np.uint8)
+    dim[:, 0, 0] = 0
+    limits = stretch_limits([dim, bright], ["DNA", "actin", "ER"])
+    assert stretch(dim, limits).mean() < 0.15
+    assert stretch(bright, limits).mean() > 0.9
+    photograph = np.stack([np.full((8, 8), 200.0), np.full((8, 8), 100.0), np.full((8, 8), 50.0)])
+    merged = merge(stretch(photograph, stretch_limits([photograph], ["red", "green", "blue"])), ["red", "green", "blue"])
+    assert (np.diff(merged[0, 0]) < 0).all()
+
+
+def test_flat_images_and_a_single_channel_are_no_error(data: ReportData) -> None:
+    flat = replace(data, channels=["DNA"], examples={name: [np.zeros((1, 9, 9), dtype=np.uint8)] for name in CLASSES})
+    assert len(Page(render_report(flat)).images()) == 3 + 7
+
+
+def test_small_cells_are_enlarged_by_whole_pixels_and_huge_ones_reduced() -> None:
+    checker = np.indices((40, 40)).sum(axis=0) % 2.0
+    small = np.asarray(Image.open(io.BytesIO(strip_png([checker, checker], 40))))
+    assert small.shape == (160, 326)
+    assert set(np.unique(small)) == {0, 255}
+    assert (small[:4, :4] == small[0, 0]).all()
+    huge = Image.open(io.BytesIO(strip_png([np.random.default_rng(0).random((900, 700))], 900)))
+    assert huge.size == (280, 280)
+
+
+def test_map_shows_separate_classes_apart_and_is_the_same_every_time() -> None:
+    rng = np.random.default_rng(0)
+    codes = np.arange(90) % 3
+    features = np.eye(16)[codes] + rng.normal(scale=0.03, size=(90, 16))
+    labels = codes.astype(str)
+    first, second = project(features, labels), project(features, labels)
+    assert first.method == "UMAP"
+    assert (first.xy == second.xy).all()
+    centres = np.stack([first.xy[codes == code].mean(axis=0) for code in range(3)])
+    nearest = np.linalg.norm(first.xy[:, None] - centres, axis=2).argmin(axis=1)
+    assert (nearest == codes).all()
+
+
+def test_large_maps_draw_a_sample_in_the_proportions_of_the_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "umap", None)
+    labels = np.asarray(["common"] * 900 + ["rare"] * 99 + ["single"])
+    plane = project(np.random.default_rng(0).normal(size=(1000, 5)), labels, limit=100)
+    drawn = labels[plane.rows].tolist()
+    assert (drawn.count("common"), drawn.count("rare"), drawn.count("single")) == (90, 10, 1)
+    assert "sample of 101 of 1,000 cells" in plane.note
+    assert plane.method == "PCA"
+    assert "umap-learn is not installed" in plane.note
+
+
+@pytest.mark.parametrize("cells", [1, 2, 10])
+def test_a_map_of_very_few_cells_falls_back_to_principal_components(cells: int) -> None:
+    plane = project(np.random.default_rng(0).normal(size=(cells, 4)), np.asarray(["a"] * cells))
+    assert plane.method == "PCA"
+    assert np.isfinite(plane.xy).all()
+    assert "too few for UMAP" in plane.note

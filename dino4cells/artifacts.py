@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
+import weakref
 from datetime import datetime, timezone
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 import dino4cells
 from dino4cells import storage
-from dino4cells.errors import ArtifactError, StorageError
+from dino4cells.errors import ArtifactError
 
 MANIFEST = "manifest.json"
 _CHUNK = 2**20
@@ -23,8 +25,13 @@ class FileEntry(BaseModel):
     """A file of an artifact: its name, its size in bytes and the SHA-256 of its content in hexadecimal."""
 
     name: str
-    size: int
-    sha256: str
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+    @field_validator("name")
+    @classmethod
+    def _stays_inside(cls, name: str) -> str:
+        return _checked(name)
 
 
 class Manifest(BaseModel):
@@ -44,6 +51,9 @@ def is_complete(url: str) -> bool:
 class ArtifactWriter:
     """Writes an artifact; leaving the block without an exception publishes what is left and, last, the manifest.
 
+    After an exception there is no manifest, and files published before it stay. An artifact that was at `url` keeps its manifest
+    until the first file is published, so that a run that fails early costs nothing.
+
     Args:
         url: directory of the artifact.
         kind: `model`, `features` or `classification`.
@@ -59,11 +69,12 @@ class ArtifactWriter:
     def __init__(self, url: str, kind: str, *, with_manifest: bool = True) -> None:
         self.url, self.kind, self._with_manifest = url, kind, with_manifest
         self._entries: dict[str, FileEntry] = {}
-        self._staging = Path(tempfile.mkdtemp(prefix="dino4cells-"))
+        self._is_first_file = True
+        self._staging: Path
 
     def path(self, name: str) -> Path:
         """Where to write the file `name`, on this machine; it is published later."""
-        target = self._staging / name
+        target = self._staging / _checked(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         return target
 
@@ -79,8 +90,11 @@ class ArtifactWriter:
         """Put a file that is finished to its place now."""
         local = self._staging / name
         entry = FileEntry(name=name, size=local.stat().st_size, sha256=_sha256(local))
-        storage.upload(local, storage.join(self.url, name))
-        local.unlink()
+        if self._is_first_file:
+            # From here on the files of an older artifact are replaced, and its manifest would vouch for a mixture.
+            storage.remove(storage.join(self.url, MANIFEST))
+            self._is_first_file = False
+        storage.move(local, storage.join(self.url, name))
         self._entries[name] = entry
         return entry
 
@@ -89,6 +103,7 @@ class ArtifactWriter:
         self._entries[entry.name] = entry
 
     def __enter__(self) -> ArtifactWriter:
+        self._staging = storage.staging(self.url)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -117,7 +132,8 @@ class Artifact:
     def __init__(self, url: str, manifest: Manifest) -> None:
         self.url, self.manifest = url, manifest
         self._files = {entry.name: entry for entry in manifest.files}
-        self._downloads: tempfile.TemporaryDirectory[str] | None = None
+        self._verified: dict[str, Path] = {}
+        self._downloads: Path | None = None
 
     @property
     def names(self) -> list[str]:
@@ -143,22 +159,28 @@ class Artifact:
         return content
 
     def local(self, name: str) -> Path:
-        """A path on this machine with the content of a file, which is downloaded if it is elsewhere.
+        """A path on this machine with the content of a file; downloaded if it is elsewhere, and then kept as long as this object lives.
 
         Raises:
             ArtifactError: not part of the artifact, or not what was written.
         """
         entry = self._entry(name)
+        if name not in self._verified:
+            path = self._fetch(name)
+            if _sha256(path) != entry.sha256:
+                raise self._damaged(name)
+            self._verified[name] = path
+        return self._verified[name]
+
+    def _fetch(self, name: str) -> Path:
         url = storage.join(self.url, name)
         if storage.is_local(url):
-            path = Path(url.partition("://")[2] or url)
-        else:
-            self._downloads = self._downloads or tempfile.TemporaryDirectory(prefix="dino4cells-")
-            path = Path(self._downloads.name, name)
-            storage.download(url, path)
-        if _sha256(path) != entry.sha256:
-            raise self._damaged(name)
-        return path
+            return storage.local_path(url)
+        if self._downloads is None:
+            self._downloads = Path(tempfile.mkdtemp(prefix="dino4cells-"))
+            weakref.finalize(self, _discard, self._downloads, os.getpid())
+        storage.download(url, self._downloads / name)
+        return self._downloads / name
 
     def _entry(self, name: str) -> FileEntry:
         if name not in self._files:
@@ -166,32 +188,48 @@ class Artifact:
         return self._files[name]
 
     def _damaged(self, name: str) -> ArtifactError:
-        return ArtifactError(f"{storage.join(self.url, name)}: the file is not the one that was written (SHA-256); make the {self.manifest.kind} again.")
+        url, kind = storage.join(self.url, name), self.manifest.kind
+        return ArtifactError(f"{url}: the file is not the one that was written (SHA-256 differs); make the {kind} again.")
 
 
 def open_artifact(url: str, kind: str) -> Artifact:
     """Open a complete artifact.
 
+    Args:
+        url: directory of the artifact.
+        kind: what it must be: `model`, `features` or `classification`.
+
     Raises:
-        ArtifactError: none there, not finished, of another kind, or a file of it is missing.
+        ArtifactError: none there, not finished, of another kind, or a file of it is missing or has another size.
+        StorageError: the URL cannot be reached.
     """
     place = storage.join(url, MANIFEST)
     if not storage.exists(place):
-        raise ArtifactError(f"{url}: no finished {kind} is here ({MANIFEST} is missing); wait until it is written, or give another URL.")
+        if not storage.exists(url):
+            raise ArtifactError(f"{url}: there is no {kind} here; check the path.")
+        raise ArtifactError(f"{url}: the {kind} is incomplete ({MANIFEST} is missing); wait until it is written, or make it again.")
     try:
         manifest = Manifest.model_validate_json(storage.read_bytes(place))
     except ValidationError as error:
         raise ArtifactError(f"{place}: cannot be read as a manifest; make the {kind} again.") from error
     if manifest.kind != kind:
-        raise ArtifactError(f"{url}: holds a {manifest.kind} and a {kind} is needed; give the URL of a {kind}.")
-    try:
-        present = set(storage.list_files(url))
-    except StorageError as error:
-        raise ArtifactError(str(error)) from error
-    missing = [entry.name for entry in manifest.files if entry.name not in present]
-    if missing:
-        raise ArtifactError(f"{storage.join(url, missing[0])}: the file is missing from this {kind}; make it again.")
+        raise ArtifactError(f"{url}: holds a {manifest.kind} where a {kind} is needed; give the URL of a {kind}.")
+    sizes = storage.list_sizes(url)
+    for entry in manifest.files:
+        where = storage.join(url, entry.name)
+        if entry.name not in sizes:
+            raise ArtifactError(f"{where}: the file is missing from this {kind}; make it again.")
+        if sizes[entry.name] != entry.size:
+            raise ArtifactError(f"{where}: has {sizes[entry.name]} bytes where {entry.size} were written; make the {kind} again.")
     return Artifact(url, manifest)
+
+
+def _checked(name: str) -> str:
+    """The name, if it stays inside the artifact and is not the manifest's."""
+    parts = PurePosixPath(name).parts
+    if not parts or "://" in name or "\\" in name or parts[0] == "/" or ".." in parts or name in (".", MANIFEST):
+        raise ValueError(f"'{name}' is no name of a file in an artifact")
+    return name
 
 
 def _sha256(path: Path) -> str:
@@ -200,3 +238,9 @@ def _sha256(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _discard(directory: Path, owner: int) -> None:
+    # A forked worker that drops its copy of the artifact must not take the files from the others.
+    if os.getpid() == owner:
+        shutil.rmtree(directory, ignore_errors=True)

@@ -2,27 +2,36 @@
 
 A URL is a local path, `s3://bucket/key`, `memory://…` or anything that fsspec knows; `minio://` is Kubeflow's word for `s3://`. Endpoint
 and credentials of an object store come from the environment, as botocore reads them (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …).
+Every function raises StorageError, with one sentence, where a URL cannot be read, listed or written.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-import time
+import posixpath
+import shutil
+import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import fsspec
-from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError
 
-from dino4cells.errors import Dino4CellsError, StorageError
+from dino4cells.errors import StorageError
+from dino4cells.storage_errors import S3_SCHEMES, explain, explained, s3_endpoint
 
+# Requests to S3 in all, with pauses that double up to about 1, 2 and 4 seconds (botocore's standard mode).
 ATTEMPTS = 4
-FIRST_PAUSE_SECONDS = 0.3
-T = TypeVar("T")
+# Answers that break off in the middle are asked for again by s3fs, outside of botocore.
+BODY_ATTEMPTS = 2
+CONNECT_SECONDS = 5
+READ_SECONDS = 30
+CONNECTIONS = 32
+
+# Local files grow under a hidden name with this ending, which no listing shows.
+PARTIAL = ".partial"
 
 
 # Names
@@ -33,34 +42,46 @@ def is_local(url: str) -> bool:
     return "://" not in url or url.startswith(("file://", "local://"))
 
 
+def local_path(url: str) -> Path:
+    """The path of a local URL, with `~` filled in."""
+    if not is_local(url):
+        raise ValueError(f"{url} is not on this machine")
+    return Path(url.partition("://")[2] if "://" in url else url).expanduser()
+
+
 def absolute(url: str) -> str:
     """A local path made absolute; other URLs as they are."""
-    return str(Path(_path(url)).absolute()) if is_local(url) else url
+    return os.path.abspath(local_path(url)) if is_local(url) else url
 
 
 def join(url: str, *parts: str) -> str:
-    """The URL of something below `url`; a part that is itself absolute or a URL replaces what is before it."""
+    """The URL of something below `url`; a part that is itself absolute or a URL replaces what is before it.
+
+    Example:
+        >>> join("s3://bucket/plates/", "images", "cell.png")
+        's3://bucket/plates/images/cell.png'
+    """
     for part in parts:
-        url = part if "://" in part or part.startswith("/") else f"{url.rstrip('/')}/{part}" if url else part
+        if "://" in part or part.startswith("/") or not url:
+            url = part
+            continue
+        url = url if url.endswith("/") else f"{url}/"
+        scheme, separator, rest = f"{url}{part}".rpartition("://")
+        # Disks resolve `..` by themselves; object stores take it for a part of the name.
+        url = scheme + separator + (posixpath.normpath(rest) if ".." in part.split("/") and not is_local(url) else rest)
     return url
 
 
 def parent(url: str) -> str:
     """The directory of a URL; `.` for a bare file name."""
     scheme, separator, rest = url.rstrip("/").rpartition("://")
-    head = rest.rpartition("/")[0]
-    if separator:
-        return f"{scheme}://{head}"
-    return head or ("/" if rest.startswith("/") else ".")
+    head = rest.rpartition("/")[0] or ("/" if rest.startswith("/") or not rest else "")
+    return f"{scheme}{separator}{head}" if separator else head or "."
 
 
 def name(url: str) -> str:
     """The last part of a URL."""
-    return absolute(url).rstrip("/").rpartition("/")[2] if is_local(url) else url.rstrip("/").rpartition("/")[2]
-
-
-def _path(url: str) -> str:
-    return url.partition("://")[2] if "://" in url else url
+    return absolute(url).rstrip("/").rpartition("/")[2]
 
 
 # Reading
@@ -68,13 +89,22 @@ def _path(url: str) -> str:
 
 def exists(url: str) -> bool:
     """Whether a file or directory is there."""
-    return bool(_attempt(url, lambda fs, path: fs.exists(path)))
+    with explained(url):
+        fs, path = _open(url)
+        # Not fs.exists: it takes every failure, missing credentials too, for absence.
+        try:
+            fs.info(path)
+        except FileNotFoundError:
+            return False
+        return True
 
 
 def read_bytes(url: str) -> bytes:
     """The whole content of a file."""
-    content: bytes = _attempt(url, lambda fs, path: fs.cat_file(path))
-    return content
+    with explained(url):
+        fs, path = _open(url)
+        content: bytes = fs.cat_file(path)
+        return content
 
 
 def read_text(url: str) -> str:
@@ -85,45 +115,48 @@ def read_text(url: str) -> str:
         raise StorageError(f"{url}: not a UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8.") from error
 
 
-def read_many(urls: Sequence[str]) -> list[bytes | Dino4CellsError]:
+def read_many(urls: Sequence[str]) -> list[bytes | StorageError]:
     """The contents of many files, asked for at once where the storage can; a failure stands at its place as a value."""
-    if not urls:
-        return []
-    try:
-        fs, _ = _open(urls[0])
-    except StorageError as error:
-        return [error] * len(urls)
-    paths = [fs._strip_protocol(_plain(url)) for url in urls]
-    found: dict[str, Any] = fs.cat(list(dict.fromkeys(paths)), on_error="return")
-    results: list[bytes | Dino4CellsError] = []
-    for url, path in zip(urls, paths, strict=True):
-        content = found.get(path, FileNotFoundError(path))
-        if isinstance(content, bytes):
-            results.append(content)
-            continue
-        # Alone, with retries: a passing fault of one read does not cost the image.
+    results: list[bytes | StorageError] = [b""] * len(urls)
+    stores: dict[str, list[int]] = {}
+    for index, url in enumerate(urls):
+        scheme, separator, rest = url.rpartition("://")
+        stores.setdefault(f"{scheme}://{rest.partition('/')[0]}" if separator else "", []).append(index)
+    for indices in stores.values():
         try:
-            results.append(read_bytes(url))
-        except StorageError as error:
-            results.append(error)
+            fs, _ = _open(urls[indices[0]])
+            paths = [fs._strip_protocol(_plain(urls[index])) for index in indices]
+            # Not fs.cat: it takes `*`, `?` and `[` in a file name for a pattern.
+            contents = fs.cat_ranges(paths, starts=[None] * len(paths), ends=[None] * len(paths), on_error="return")
+        except Exception as error:
+            contents = [error] * len(indices)
+        for index, content in zip(indices, contents, strict=True):
+            results[index] = content if isinstance(content, bytes) else explain(urls[index], content)
     return results
 
 
-def list_files(url: str) -> list[str]:
-    """Names of all files below a directory, relative to it, sorted."""
-
-    def find(fs: Any, path: str) -> list[str]:
-        fs.invalidate_cache(path)
+def list_sizes(url: str) -> dict[str, int]:
+    """Sizes in bytes of all files below a directory, by their names relative to it, sorted; empty if there is no such directory."""
+    with explained(url):
+        if is_local(url):
+            return dict(sorted(_walk(local_path(url))))
+        fs, path = _open(url)
         base = path.rstrip("/") + "/"
-        return sorted(found.removeprefix(base) for found in fs.find(path) if found.startswith(base))
+        found = fs.find(path, detail=True).items()
+        return dict(sorted((file.removeprefix(base), info["size"]) for file, info in found if file.startswith(base) and file != base))
 
-    return list(_attempt(url, find))
+
+def list_files(url: str) -> list[str]:
+    """Names of all files below a directory, relative to it, sorted; empty if there is no such directory."""
+    return list(list_sizes(url))
 
 
 def download(url: str, local: Path) -> None:
     """Copy a file to this machine; it appears under its name when it is whole."""
-    with _temporary(local) as part:
-        _attempt(url, lambda fs, path: fs.get_file(path, str(part)))
+    with explained(url):
+        fs, path = _open(url)
+        with _partial(local) as part:
+            fs.get_file(path, str(part))
 
 
 # Writing
@@ -131,12 +164,13 @@ def download(url: str, local: Path) -> None:
 
 def write_bytes(url: str, data: bytes) -> None:
     """Write a file at once: another reader sees the old content or the new, never half of it."""
-    if is_local(url):
-        local = Path(_path(url))
-        with _local_errors(url), _temporary(local) as part:
-            part.write_bytes(data)
-        return
-    _attempt(url, lambda fs, path: fs.pipe_file(path, data))
+    with explained(url):
+        if is_local(url):
+            with _partial(local_path(url)) as part:
+                part.write_bytes(data)
+        else:
+            fs, path = _open(url)
+            fs.pipe_file(path, data)
 
 
 def write_text(url: str, text: str) -> None:
@@ -146,30 +180,67 @@ def write_text(url: str, text: str) -> None:
 
 def upload(local: Path, url: str) -> None:
     """Copy a file of this machine to `url`, whole or not at all."""
+    with explained(url):
+        if is_local(url):
+            with _partial(local_path(url)) as part:
+                shutil.copyfile(local, part)
+        else:
+            fs, path = _open(url)
+            fs.put_file(str(local), path)
+
+
+def staging(directory: str) -> Path:
+    """A new temporary directory, on the same disk as a local `directory`, so that `move` is a rename."""
+    if not is_local(directory):
+        return Path(tempfile.mkdtemp(prefix="dino4cells-"))
+    with explained(directory):
+        path = local_path(directory) / _partial_name()
+        path.mkdir(parents=True)
+        return path
+
+
+def move(local: Path, url: str) -> None:
+    """Put a file of a `staging` directory to its place."""
     if is_local(url):
-        target = Path(_path(url))
-        with _local_errors(url), _temporary(target) as part:
-            fsspec.filesystem("file").get_file(str(local), str(part))
-        return
-    _attempt(url, lambda fs, path: fs.put_file(str(local), path))
+        with explained(url):
+            local_path(url).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(local, local_path(url))
+    else:
+        upload(local, url)
+        local.unlink()
 
 
 def remove(url: str) -> None:
     """Delete a file, or a directory with all that is in it; nothing there is fine."""
+    with explained(url), contextlib.suppress(FileNotFoundError):
+        if is_local(url):
+            path = local_path(url)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+            return
+        fs, key = _open(url)
+        if not any(character in key for character in "*?["):
+            fs.rm(key, recursive=True)
+            return
+        # fs.rm would take this name for a pattern.
+        for file in fs.find(key):
+            fs.rm_file(file)
 
-    def delete(fs: Any, path: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            fs.rm(path, recursive=True)
-        fs.invalidate_cache()
 
-    _attempt(url, delete)
+# Local files
+
+
+def _partial_name() -> str:
+    return f".{uuid.uuid4().hex[:12]}{PARTIAL}"
 
 
 @contextlib.contextmanager
-def _temporary(target: Path) -> Iterator[Path]:
+def _partial(target: Path) -> Iterator[Path]:
     """A name beside `target` that becomes `target` when the block ends well, and is deleted when it does not."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    part = target.with_name(_partial_name())
     try:
         yield part
         os.replace(part, target)
@@ -177,64 +248,50 @@ def _temporary(target: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def _local_errors(url: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise _explained(url, error) from error
+def _walk(directory: Path) -> Iterator[tuple[str, int]]:
+    def stop(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    for folder, folders, files in os.walk(directory, onerror=stop, followlinks=True):
+        folders[:] = [name for name in folders if not name.endswith(PARTIAL)]
+        for path in (Path(folder, name) for name in files if not name.endswith(PARTIAL)):
+            with contextlib.suppress(FileNotFoundError):  # Deleted since, or a link to nowhere.
+                yield path.relative_to(directory).as_posix(), path.stat().st_size
 
 
-# Errors and retries
-
-
-def _plain(url: str) -> str:
-    return f"s3://{url.removeprefix('minio://')}" if url.startswith("minio://") else url
+# File systems
 
 
 def _open(url: str) -> tuple[Any, str]:
-    """The file system of a URL and the path in it; instances belong to a process, since s3fs does not survive a fork."""
-    try:
-        fs, path = fsspec.core.url_to_fs(_plain(url))
-    except (ValueError, ImportError) as error:
-        raise StorageError(f"{url}: this kind of URL cannot be opened ({str(error).rstrip('.')}); use a path, s3://… or another that fsspec knows.") from error
-    if getattr(fs, "_pid", os.getpid()) != os.getpid():
-        type(fs).clear_instance_cache()
-        fs, path = fsspec.core.url_to_fs(_plain(url))
+    """The file system of a URL and the path in it. fsspec keeps instances by process, since s3fs does not survive a fork."""
+    is_s3 = url.startswith(S3_SCHEMES)
+    fs, path = fsspec.core.url_to_fs(_plain(url), **(_s3_options() if is_s3 else {}))
+    if is_s3:
+        fs.retries = BODY_ATTEMPTS
     return fs, path
 
 
-def _attempt(url: str, action: Callable[[Any, str], T]) -> T:
-    """Do something with a URL; passing faults are tried again after growing pauses, others become a StorageError."""
-    fs, path = _open(url)
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            return action(fs, path)
-        except (OSError, ClientError, BotoCoreError, asyncio.TimeoutError, ValueError) as error:
-            if attempt == ATTEMPTS or not _is_passing(error):
-                raise _explained(url, error) from error
-            time.sleep(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
-    raise AssertionError("the loop above returns or raises")
+def _plain(url: str) -> str:
+    return f"s3://{url.partition('://')[2]}" if url.startswith(S3_SCHEMES) else url
 
 
-def _is_passing(error: BaseException) -> bool:
-    if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NoCredentialsError, EndpointConnectionError)):
-        return False
-    if isinstance(error, ClientError):
-        return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)) >= 500
-    return isinstance(error, (ConnectionError, TimeoutError, asyncio.TimeoutError, BotoCoreError)) or "SlowDown" in str(error)
-
-
-def _explained(url: str, error: BaseException) -> StorageError:
-    causes = [error, error.__cause__, error.__context__]
-    if any(isinstance(cause, NoCredentialsError) for cause in causes):
-        return StorageError(f"{url}: there are no credentials for this store; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a role.")
-    if any(isinstance(cause, EndpointConnectionError) for cause in causes):
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "the default endpoint of AWS"
-        return StorageError(f"{url}: the object store does not answer at {endpoint}; correct AWS_ENDPOINT_URL or start the store.")
-    if isinstance(error, FileNotFoundError):
-        return StorageError(f"{url}: no such file or directory; check the path.")
-    if isinstance(error, PermissionError):
-        return StorageError(f"{url}: access is denied; check the permissions, or the credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.")
-    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-    return StorageError(f"{url}: cannot be read or written ({reason}); check the URL and the store.")
+def _s3_options() -> dict[str, object]:
+    return {
+        # botocore would find these by itself; given here, other values open another connection.
+        "endpoint_url": s3_endpoint(),
+        "key": os.environ.get("AWS_ACCESS_KEY_ID"),
+        "secret": os.environ.get("AWS_SECRET_ACCESS_KEY"),
+        "token": os.environ.get("AWS_SESSION_TOKEN"),
+        # Other processes write too: what was listed a moment ago may be old.
+        "use_listings_cache": False,
+        "config_kwargs": {
+            "connect_timeout": CONNECT_SECONDS,
+            "read_timeout": READ_SECONDS,
+            "max_pool_connections": CONNECTIONS,
+            "retries": {"mode": "standard", "total_max_attempts": ATTEMPTS},
+            # Older servers, Kubeflow's MinIO among them, refuse the checksums that botocore adds by default.
+            "request_checksum_calculation": "when_required",
+            "response_checksum_validation": "when_required",
+        },
+    }

@@ -1,0 +1,59 @@
+"""What a storage raises, in one sentence: each kind of fsspec's storages has exceptions of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+
+from botocore import exceptions as aws
+
+from dino4cells.errors import StorageError
+
+S3_SCHEMES = ("s3://", "s3a://", "minio://")
+
+
+def s3_endpoint() -> str | None:
+    """The S3 endpoint that the environment names; None means AWS itself."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+
+
+@contextlib.contextmanager
+def explained(url: str) -> Iterator[None]:
+    """Turn whatever a storage raises in this block into a StorageError that names `url`."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except Exception as error:
+        raise explain(url, error) from error
+
+
+def explain(url: str, error: BaseException) -> StorageError:
+    """The sentence for the user: what is wrong with the URL, and what to do."""
+    is_path = "://" not in url or url.startswith(("file://", "local://"))
+    chain = [cause for cause in (error, error.__cause__, error.__context__) if cause is not None]
+    codes = [cause.response.get("Error", {}).get("Code") for cause in chain if isinstance(cause, aws.ClientError)]
+    reason = (str(error).splitlines() or [""])[0].strip().rstrip(".") or type(error).__name__
+    if isinstance(error, (aws.NoCredentialsError, aws.PartialCredentialsError)):
+        return StorageError(f"{url}: there are no credentials for this store; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.")
+    if "NoSuchBucket" in codes:
+        return StorageError(f"{url}: the bucket does not exist; create it, or correct its name or AWS_ENDPOINT_URL.")
+    if isinstance(error, FileNotFoundError):
+        return StorageError(f"{url}: no such file or directory; check the path.")
+    if isinstance(error, PermissionError):
+        remedy = "change the permissions" if is_path else "check the credentials and what they allow"
+        return StorageError(f"{url}: access is denied ({reason}); {remedy}.")
+    if isinstance(error, (aws.ConnectionError, aws.HTTPClientError, ConnectionError, TimeoutError, asyncio.TimeoutError)):
+        where = f" at {s3_endpoint() or 'AWS'}" if url.startswith(S3_SCHEMES) else ""
+        return StorageError(f"{url}: the store does not answer{where} ({reason}); check that it runs, the network and AWS_ENDPOINT_URL.")
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return StorageError(f"{url}: the disk is full; free some space or write elsewhere.")
+    if isinstance(error, OSError) and is_path:
+        return StorageError(f"{url}: cannot be read or written ({error.strerror or reason}); check the path.")
+    if isinstance(error, (ImportError, ValueError)) and "://" in url:
+        remedy = "correct AWS_ENDPOINT_URL or the address" if url.startswith(S3_SCHEMES) else "use a path, s3://… or what fsspec knows"
+        return StorageError(f"{url}: this address cannot be opened ({reason}); {remedy}.")
+    return StorageError(f"{url}: cannot be read or written ({reason}); check the address and the store.")

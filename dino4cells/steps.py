@@ -15,19 +15,19 @@ import numpy as np
 
 import dino4cells
 from dino4cells import storage
-from dino4cells.artifacts import ArtifactWriter, is_complete
+from dino4cells.artifacts import ArtifactWriter, is_complete, open_artifact
 from dino4cells.classify import evaluate as judge
 from dino4cells.classify.evaluate import Evaluation, evaluate, fitted_classifiers
 from dino4cells.cluster.job import JobSpec, Processes
 from dino4cells.config import Config
 from dino4cells.config_file import load_config, parse_config
 from dino4cells.data.dataset import CellImages
-from dino4cells.data.metadata import Metadata, read_metadata
 from dino4cells.data.embedded import simulated_cells
+from dino4cells.data.metadata import Metadata, read_metadata
 from dino4cells.errors import ArtifactError, ConfigError
 from dino4cells.features.extract import extract_features
 from dino4cells.features.store import Features, FeaturesCard, read_features
-from dino4cells.models.artifact import ModelCard, TrainedModel, load_model
+from dino4cells.models.artifact import CONFIG, KIND, ModelCard, TrainedModel, load_model
 from dino4cells.training.distributed import process_group
 from dino4cells.training.fit import fit
 
@@ -58,6 +58,12 @@ def configuration(source: str = "", preset: str = "", overrides: str | Mapping[s
     for warning in config.warnings:
         print(f"warning: {warning}", file=sys.stderr, flush=True)
     return config
+
+
+def configuration_of(model: str, overrides: Mapping[str, object]) -> Config:
+    """The configuration that a model was trained with, with single keys replaced."""
+    artifact = open_artifact(_model_artifact(model), KIND)
+    return parse_config(artifact.read_bytes(CONFIG).decode(), where=storage.join(artifact.url, CONFIG), overrides=overrides)
 
 
 def data_or_simulated(data: str) -> str:
@@ -134,6 +140,7 @@ def extract(
     Raises:
         Dino4CellsError: what the user can fix.
     """
+    model = _model_artifact(model)
     trained = load_model(model)
     config = config or trained.config
     if baselines is not None:
@@ -202,7 +209,7 @@ def _report(
             title=f"Phenotypes in {storage.name(storage.parent(table.card.data))}",
             channels=table.card.channels,
             labels=evaluation.labels,
-            results=evaluation.results,  # type: ignore[arg-type]
+            results=evaluation.results,
             split=evaluation.folds.description,
             examples=_examples(evaluation, metadata, len(table.card.channels)) if metadata else {},
             loss=trained.log() if trained else (),
@@ -231,6 +238,17 @@ def _examples(evaluation: Evaluation, metadata: Metadata, channels: int) -> dict
         pictures = zip(batch.images_BCHW, batch.sizes_B2.tolist(), strict=True)
         examples[name] = [image[:, :height, :width].numpy() for image, (height, width) in pictures]
     return examples
+
+
+def _model_artifact(url: str) -> str:
+    """The artifact that a model's URL means: the handbook's files name the checkpoint inside it."""
+    if url.endswith(".pth") and is_complete(storage.parent(url)):
+        return storage.parent(url)
+    if url.endswith(".pth") and storage.exists(url):
+        raise ArtifactError(
+            f"{url}: a checkpoint outside a model directory cannot be used yet; give a directory that `dino4cells train` wrote."
+        )
+    return url
 
 
 def _required(value: str | None, key: str, meaning: str) -> str:

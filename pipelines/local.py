@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from dino4cells.cluster.local import REASON_FILE
 from dino4cells.errors import JobFailed
@@ -40,9 +44,34 @@ def run_locally(root: Path, arguments: dict[str, object]) -> LocalRun:
         reason = Path(directory, "reason")
         os.environ[REASON_FILE] = str(reason)
         try:
-            run = dino4cells_pipeline(**arguments)
+            with contextlib.redirect_stdout(_WithoutExecutorInput(sys.stdout)):
+                run = dino4cells_pipeline(**arguments)
         except RuntimeError as error:
             raise JobFailed(reason.read_text().strip() if reason.exists() else str(error)) from error
         finally:
             del os.environ[REASON_FILE]
     return LocalRun(**{name: run.outputs[name].path for name in ("model", "features", "classification")})
+
+
+class _WithoutExecutorInput(io.TextIOBase):
+    """Passes lines on, but not the SDK's own about how it calls a step: some forty lines of JSON before the first line of the step."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._line = ""
+        self._inside = False
+
+    def write(self, text: str) -> int:
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            if "[KFP Executor" in line:
+                self._inside = "Got executor_input:" in line
+            elif self._inside:
+                self._inside = line.strip() != "}" or len(line) - len(line.lstrip()) > 4
+            else:
+                self._stream.write(f"{line}\n")
+        self._stream.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()

@@ -1,7 +1,5 @@
 """The pipeline: train → extract → classify. The same function is compiled for a cluster and run on a laptop."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +20,7 @@ class Outputs(NamedTuple):
 
 @dsl.pipeline(
     name="dino4cells",
-    description="Self-supervised features of single cells: train a DINO model, extract the features of every cell, judge them by classifiers.",
+    description="Self-supervised features of single cells: train a DINO model, extract every cell, judge the features by classifiers.",
 )
 def dino4cells_pipeline(
     data: str = "",

@@ -72,14 +72,15 @@ class Evaluation:
 
     def predictions(self, features: Features) -> pd.DataFrame:
         """A row per cell in the features' order: its ID and class, its fold, and what was predicted for it out of fold."""
-        frame = features.metadata[[name for name in ("file", "ID") if name in features.metadata]].copy()
+        frame: pd.DataFrame = features.metadata[[name for name in ("file", "ID") if name in features.metadata]].copy()
         frame["label"] = _placed(self.labels, self.rows, len(frame))
         frame["fold"] = pd.array([pd.NA] * len(frame), dtype="Int64")
         frame.loc[self.rows[self.folds.judged], "fold"] = self.folds.assignment[self.folds.judged]
         for name, by_classifier in self.results.items():
             for classifier, result in by_classifier.items():
                 column = _placed(result.predictions, self.rows, len(frame))
-                frame[f"{name}_{classifier}"] = np.where(column == "", None, column)
+                column[column == ""] = None  # cells of classes that could not be judged
+                frame[f"{name}_{classifier}"] = column
         return frame
 
 
@@ -101,19 +102,19 @@ def evaluate(features: Features, config: ClassificationConfig) -> Evaluation:
     """
     label = config.label or next((name for name in DEFAULT_LABELS if name in features.metadata), DEFAULT_LABELS[-1])
     names = _column(features, label, "the class of each cell; name it by classification.label")
-    readable = np.isfinite(features.dino).all(axis=1)
+    readable = np.asarray(np.isfinite(features.dino).all(axis=1))
     warnings = []
     if not readable.all():
-        warnings.append(f"{(~readable).sum()} of {len(readable)} cells have no features, because their images could not be read; they are not judged.")
+        warnings.append(
+            f"{(~readable).sum()} of {len(readable)} cells have no features, because their images could not be read; they are not judged."
+        )
     if not readable.any():
         raise DataError(f"{features.artifact.url}: no cell has features; see the column Metadata_error for the reasons.")
     rows = np.flatnonzero(readable)
     groups = None
     if config.group:
         groups = _column(features, config.group, "the group that never straddles a split; named by classification.group")[rows]
-    folds = make_folds(
-        names[rows], groups, count=config.folds, seed=config.seed, label_name=label, group_name=config.group or "group"
-    )
+    folds = make_folds(names[rows], groups, count=config.folds, seed=config.seed, label_name=label, group_name=config.group or "group")
     sets = {TRAINED: features.dino, **features.baselines}
     results: dict[str, dict[Classifier, CrossValidation]] = {}
     with Progress("classify", len(sets) * len(CLASSIFIERS) * len(rows)) as progress:

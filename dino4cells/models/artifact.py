@@ -77,6 +77,18 @@ def untrained_backbone(card: ModelCard) -> DinoVisionTransformer:
     return build_backbone(card.arch, card.patch_size, card.image_size, len(card.channels), seed=card.seed).eval()
 
 
+def load_card(url: str) -> ModelCard:
+    """The card of a model artifact alone, without its weights.
+
+    Raises:
+        ArtifactError: no complete model there, or its card cannot be read.
+    """
+    try:
+        return ModelCard.model_validate_json(open_artifact(url, KIND).read_bytes(CARD))
+    except ValidationError as error:
+        raise ArtifactError(f"{url}/{CARD}: cannot be read ({str(error).splitlines()[0]}); train the model again.") from error
+
+
 def load_model(url: str) -> TrainedModel:
     """Read a model artifact.
 

@@ -112,8 +112,8 @@ def confusion_figure(scores: Scores) -> bytes:
     totals = counts.sum(axis=1)
     share = counts / np.maximum(totals, 1)[:, None]
     size = len(counts)
-    cell = 0.46 if size <= 15 else 0.36
-    letters = 9.5 if size <= 15 else 7.5
+    cell = 0.46 if size <= 15 else 0.33
+    letters = 9.5 if size <= 15 else 8.5
     figure = new_figure(max(4.5, cell * size + 3.0), max(3.6, cell * size + 1.9))
     axes = figure.subplots()
     axes.patch.set_alpha(0.0)
@@ -145,6 +145,9 @@ def confusion_figure(scores: Scores) -> bytes:
     axes.set_ylabel("true class (cells)", color=QUIET, fontsize=letters)
     axes.set_xlabel("predicted class", color=QUIET, fontsize=letters)
     axes.xaxis.set_label_position("bottom")
+    if size > 15:
+        # The width is needed for the numbers, which say what the colour says.
+        return save(figure, "svg", trim=True)
     bar = figure.colorbar(picture, ax=axes, shrink=0.5, aspect=18, pad=0.02, format=FuncFormatter(lambda value, _: f"{value:.0%}"))
     bar.set_label("share of the true class", color=QUIET, fontsize=letters)
     bar.ax.tick_params(length=0, labelsize=letters - 1, colors=QUIET)

@@ -204,7 +204,14 @@ def _confusion(data: ReportData) -> str:
         if confused:
             caption += f" Most confused: {'; '.join(confused)}."
         width = min(900, 300 + 48 * len(result.classes))
-        plot = _plot(confusion_figure(result.pooled), "svg+xml", f"Confusion matrix, {result.name}", caption, wide=True, width=width)
+        plot = _plot(
+            confusion_figure(result.pooled),
+            "svg+xml",
+            f"Confusion matrix, {result.name}",
+            caption,
+            width=width,
+            narrowest=300 + 16 * len(result.classes),
+        )
         html += plot if place == 0 else f"<details><summary>The same with the {escape(result.name)}</summary>{plot}</details>\n"
     return html
 
@@ -226,8 +233,10 @@ def _origin(data: ReportData) -> str:
     return "<h2>Where things are</h2>\n" + (f'<div class="scroll"><table class="where">{rows}</table></div>\n' if rows else "") + settings
 
 
-def _plot(picture: bytes, kind: str, alternative: str, caption: str, *, wide: bool = False, width: int | None = None) -> str:
-    style = f' style="max-width:{width}px"' if width else ""
+def _plot(
+    picture: bytes, kind: str, alternative: str, caption: str, *, wide: bool = False, width: int | None = None, narrowest: int = 0
+) -> str:
+    style = f' style="max-width:{width}px; min-width:{min(width, narrowest)}px"' if width else ""
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return (
         f'<figure class="plot{" wide" if wide else ""}"><div class="scroll"><img{style} src="{_data_url(picture, kind)}" '

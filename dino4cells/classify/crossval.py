@@ -48,7 +48,9 @@ class CrossValidation:
         return f"{self.neighbours}-NN (cosine)" if self.classifier == "knn" else "linear probe"
 
 
-def fit_classifier(features: np.ndarray, labels: np.ndarray, classifier: Classifier, neighbours: int = 10) -> Pipeline:
+def fit_classifier(
+    features: np.ndarray, labels: np.ndarray, classifier: Classifier, neighbours: int = 10, standardize: bool = False
+) -> Pipeline:
     """Fit a classifier on all given cells, for keeping.
 
     Args:
@@ -56,6 +58,7 @@ def fit_classifier(features: np.ndarray, labels: np.ndarray, classifier: Classif
         labels: (N,) str.
         classifier: "knn" (cosine, majority vote) or "linear".
         neighbours: k of the k-NN; at most N are used.
+        standardize: bring features of different units to one scale for the k-NN (the linear probe always does).
 
     Returns:
         A scikit-learn pipeline whose `predict` takes raw features (M, D).
@@ -64,12 +67,15 @@ def fit_classifier(features: np.ndarray, labels: np.ndarray, classifier: Classif
         DataError: The shapes disagree or a feature is not finite.
     """
     rows = _checked(features, labels)
-    model = nearest_neighbours(min(neighbours, len(rows))) if classifier == "knn" else linear_probe()
+    knn = classifier == "knn"
+    model = nearest_neighbours(min(neighbours, len(rows)), standardize=standardize) if knn else linear_probe()
     with _threads_for(rows):
         return model.fit(rows, np.asarray(labels, dtype=np.str_))
 
 
-def cross_validate(features: np.ndarray, labels: np.ndarray, folds: Folds, classifier: Classifier, neighbours: int = 10) -> CrossValidation:
+def cross_validate(
+    features: np.ndarray, labels: np.ndarray, folds: Folds, classifier: Classifier, neighbours: int = 10, standardize: bool = False
+) -> CrossValidation:
     """Judge features with one classifier on the given folds. Nothing here is random: the seed is in the folds.
 
     Args:
@@ -78,6 +84,7 @@ def cross_validate(features: np.ndarray, labels: np.ndarray, folds: Folds, class
         folds: Split of the N cells; pass the same one for everything that is compared.
         classifier: "knn" (cosine, majority vote) or "linear".
         neighbours: k of the k-NN; fewer if a training fold has fewer cells.
+        standardize: as in `fit_classifier`; the scale is that of the training fold.
 
     Raises:
         DataError: The shapes disagree or a feature is not finite.
@@ -99,7 +106,8 @@ def cross_validate(features: np.ndarray, labels: np.ndarray, folds: Folds, class
     predictions = np.zeros_like(names)
     with _threads_for(rows):
         for train, test in folds:
-            predictions[test] = fit_classifier(rows[train], names[train], classifier, neighbours).predict(rows[test])
+            fitted = fit_classifier(rows[train], names[train], classifier, neighbours, standardize)
+            predictions[test] = fitted.predict(rows[test])
     return CrossValidation(
         classifier=classifier,
         neighbours=neighbours,

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import skops.io
-from sklearn.preprocessing import StandardScaler
 
 from dino4cells.classify.crossval import Classifier, CrossValidation, cross_validate, fit_classifier
 from dino4cells.classify.metrics import Scores
@@ -119,10 +118,9 @@ def evaluate(features: Features, config: ClassificationConfig) -> Evaluation:
     results: dict[str, dict[Classifier, CrossValidation]] = {}
     with Progress("classify", len(sets) * len(CLASSIFIERS) * len(rows)) as progress:
         for name, values in sets.items():
-            judged = StandardScaler().fit_transform(values[rows]) if name == "intensity" else values[rows]
             results[name] = {}
             for classifier in CLASSIFIERS:
-                result = cross_validate(judged, names[rows], folds, classifier, config.neighbours)
+                result = cross_validate(values[rows], names[rows], folds, classifier, config.neighbours, standardize=name == "intensity")
                 results[name][classifier] = result
                 progress.advance(len(rows), f"{name}, {result.name}")
     return Evaluation(

@@ -1,0 +1,39 @@
+"""On a CUDA device (make test-gpu): the same code, the same numbers as on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dino4cells import steps
+from dino4cells.config_file import load_config
+from dino4cells.data.simulate import simulate
+from dino4cells.features.store import read_features
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="NO CUDA DEVICE: the GPU tests did not run")]
+
+TINY = {
+    "model.image_size": 32,
+    "model.batch_size": 28,
+    "model.epochs": 1,
+    "model.precision": "float32",
+    "out_dim": 64,
+    "head_hidden_dim": 64,
+    "local_crops_number": 2,
+    "global_transfo1.RandomResizedCrop.size": 32,
+    "global_transfo2.RandomResizedCrop.size": 32,
+    "local_transfo.RandomResizedCrop.size": 16,
+}
+
+
+def test_training_and_extraction_on_a_gpu_give_the_cpus_numbers(tmp_path: Path) -> None:
+    simulate(str(tmp_path / "cells"), cells=84, size=32, plates=2)
+    config = load_config(preset="small", overrides=TINY)
+    for device in ("cpu", "cuda"):
+        card = steps.train(config, data=str(tmp_path / "cells"), output=str(tmp_path / device), device=device)
+        assert card.training.samples_seen == 84
+        steps.extract(str(tmp_path / device), data=str(tmp_path / "cells"), output=str(tmp_path / f"features-{device}"), device=device)
+    on_cpu, on_gpu = (read_features(str(tmp_path / f"features-{device}")).dino for device in ("cpu", "cuda"))
+    torch.testing.assert_close(torch.from_numpy(on_gpu), torch.from_numpy(on_cpu), atol=5e-2, rtol=5e-2)

@@ -22,12 +22,12 @@ import fsspec
 from dino4cells.errors import StorageError
 from dino4cells.storage_errors import S3_SCHEMES, explain, explained, s3_endpoint
 
-# Requests to S3 in all, with pauses that double up to about 1, 2 and 4 seconds (botocore's standard mode).
+# botocore asks this often, with pauses that double up to about 1, 2 and 4 seconds (its standard mode).
 ATTEMPTS = 4
-# Answers that break off in the middle are asked for again by s3fs, outside of botocore.
+# s3fs asks botocore again where the connection broke, an answer in the middle too.
 BODY_ATTEMPTS = 2
 CONNECT_SECONDS = 5
-READ_SECONDS = 30
+READ_SECONDS = 15
 CONNECTIONS = 32
 
 # Local files grow under a hidden name with this ending, which no listing shows.
@@ -103,7 +103,7 @@ def read_bytes(url: str) -> bytes:
     """The whole content of a file."""
     with explained(url):
         fs, path = _open(url)
-        content: bytes = fs.cat_file(path)
+        content: bytes = fs.cat_file(path, **_whole_file(url))
         return content
 
 
@@ -127,7 +127,8 @@ def read_many(urls: Sequence[str]) -> list[bytes | StorageError]:
             fs, _ = _open(urls[indices[0]])
             paths = [fs._strip_protocol(_plain(urls[index])) for index in indices]
             # Not fs.cat: it takes `*`, `?` and `[` in a file name for a pattern.
-            contents = fs.cat_ranges(paths, starts=[None] * len(paths), ends=[None] * len(paths), on_error="return")
+            whole = [None] * len(paths)
+            contents = fs.cat_ranges(paths, starts=whole, ends=whole, on_error="return", **_whole_file(urls[indices[0]]))
         except Exception as error:
             contents = [error] * len(indices)
         for index, content in zip(indices, contents, strict=True):
@@ -274,6 +275,11 @@ def _open(url: str) -> tuple[Any, str]:
 
 def _plain(url: str) -> str:
     return f"s3://{url.partition('://')[2]}" if url.startswith(S3_SCHEMES) else url
+
+
+def _whole_file(url: str) -> dict[str, int]:
+    """Options of a read: s3fs asks for the size first, to read large objects in parts, which doubles the requests for images."""
+    return {"max_concurrency": 1} if url.startswith(S3_SCHEMES) else {}
 
 
 def _s3_options() -> dict[str, object]:

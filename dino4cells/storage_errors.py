@@ -36,7 +36,8 @@ def explain(url: str, error: BaseException) -> StorageError:
     is_path = "://" not in url or url.startswith(("file://", "local://"))
     chain = [cause for cause in (error, error.__cause__, error.__context__) if cause is not None]
     codes = [cause.response.get("Error", {}).get("Code") for cause in chain if isinstance(cause, aws.ClientError)]
-    reason = (str(error).splitlines() or [""])[0].strip().rstrip(".") or type(error).__name__
+    said = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    reason = said.strip().partition("\n")[0].rstrip(".") or type(error).__name__
     if isinstance(error, (aws.NoCredentialsError, aws.PartialCredentialsError)):
         return StorageError(f"{url}: there are no credentials for this store; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.")
     if "NoSuchBucket" in codes:
@@ -47,12 +48,14 @@ def explain(url: str, error: BaseException) -> StorageError:
         remedy = "change the permissions" if is_path else "check the credentials and what they allow"
         return StorageError(f"{url}: access is denied ({reason}); {remedy}.")
     if isinstance(error, (aws.ConnectionError, aws.HTTPClientError, ConnectionError, TimeoutError, asyncio.TimeoutError)):
-        where = f" at {s3_endpoint() or 'AWS'}" if url.startswith(S3_SCHEMES) else ""
-        return StorageError(f"{url}: the store does not answer{where} ({reason}); check that it runs, the network and AWS_ENDPOINT_URL.")
+        if url.startswith(S3_SCHEMES):
+            kind = type(error).__name__
+            return StorageError(f"{url}: {s3_endpoint() or 'AWS'} does not answer ({kind}); check the network and AWS_ENDPOINT_URL.")
+        return StorageError(f"{url}: the store does not answer ({reason}); check the address, that it runs, and the network.")
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return StorageError(f"{url}: the disk is full; free some space or write elsewhere.")
     if isinstance(error, OSError) and is_path:
-        return StorageError(f"{url}: cannot be read or written ({error.strerror or reason}); check the path.")
+        return StorageError(f"{url}: cannot be read or written ({reason}); check the path.")
     if isinstance(error, (ImportError, ValueError)) and "://" in url:
         remedy = "correct AWS_ENDPOINT_URL or the address" if url.startswith(S3_SCHEMES) else "use a path, s3://… or what fsspec knows"
         return StorageError(f"{url}: this address cannot be opened ({reason}); {remedy}.")

@@ -27,8 +27,9 @@ def _mix(bits: torch.Tensor) -> torch.Tensor:
 
 
 def sample_keys(seed: int, epoch_N: torch.Tensor, index_N: torch.Tensor, view_N: torch.Tensor) -> torch.Tensor:
-    """Keys (N,) int64 of samples in a view; equal arguments give equal keys on every machine."""
-    key = torch.full_like(index_N, seed)
+    """Keys (N,) int64 of samples in a view, or of the shape that the arguments broadcast to; the same on every machine."""
+    # The seed is mixed by itself first: otherwise epoch 1 of seed 0 would be epoch 0 of seed 1.
+    key = _mix(torch.full_like(index_N, seed) + _GOLDEN)
     for part in (epoch_N, index_N, view_N):
         key = _mix((key ^ part) + _GOLDEN)
     return key

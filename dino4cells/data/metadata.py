@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
 import hashlib
 import io
+import warnings
 from dataclasses import dataclass
 
 import pandas as pd
@@ -24,7 +26,7 @@ class Metadata:
         frame: every column of the CSV; `file` and `ID` are text.
         source: URL of the CSV, for messages.
         root: URL that the `file` column is joined to.
-        channels: channel names in order, when the data names them (`channels.txt`, one a line), else None.
+        channels: channel names in order, when the data names them (`channels.txt`, one a line, at the root or beside the CSV), else None.
         fingerprint: SHA-256 of the CSV's bytes and the channel names; changes when the set of cells or their labels change.
     """
 
@@ -67,7 +69,7 @@ def read_metadata(data: str, root: str | None = None) -> Metadata:
         DataError: no CSV there, no rows, no `file` column, or an empty `file` cell (with its row).
         StorageError: the URL cannot be reached.
     """
-    source = data if data.endswith(".csv") else storage.join(data, METADATA_FILE)
+    source = data if data.lower().endswith(".csv") else storage.join(data, METADATA_FILE)
     if not storage.exists(source):
         raise DataError(
             f"{source}: no such file; give a directory or URL that holds a {METADATA_FILE} with a column 'file', one row a cell."
@@ -75,26 +77,37 @@ def read_metadata(data: str, root: str | None = None) -> Metadata:
     content = storage.read_bytes(source)
     directory = root or storage.parent(source)
     frame = _parse(content, source)
-    channels = _read_channels(directory)
+    channels = _read_channels(directory) or _read_channels(storage.parent(source))
     fingerprint = hashlib.sha256(content + repr(channels).encode()).hexdigest()
     return Metadata(frame, source, directory, channels, fingerprint)
 
 
 def _parse(content: bytes, source: str) -> pd.DataFrame:
     try:
-        # Only an empty cell is missing: 'NA' and 'None' are class names somewhere.
-        frame = pd.read_csv(io.BytesIO(content), dtype={"file": str, "ID": str}, keep_default_na=False, na_values=[""], low_memory=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DataError(f"{source}: not a CSV that can be read ({error}); save it as comma-separated UTF-8 text.") from error
+        with warnings.catch_warnings():
+            # Rows longer than the header; without `index_col` pandas would take their first cell for a row name, and shift the columns.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            # Only an empty cell is missing: 'NA' and 'None' are class names somewhere.
+            text = {"file": str, "ID": str}
+            frame = pd.read_csv(
+                io.BytesIO(content), dtype=text, keep_default_na=False, na_values=[""], low_memory=False, index_col=False
+            )
+    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise DataError(f"{source}: not a CSV that can be read ({str(error).strip()}); save it as comma-separated UTF-8 text.") from error
     if "file" not in frame.columns:
         raise missing_column(source, "file", "the image of each cell", list(frame.columns))
     if frame.empty:
         raise DataError(f"{source}: the table has no rows; it needs one row a cell.")
-    empty = frame["file"].isna()
-    if empty.any():
-        row = int(empty.to_numpy().argmax())
-        raise DataError(f"{source}, line {row + 2}: the column 'file' is empty; name the image of this cell or delete the row.")
+    if (frame["file"].isna() | (frame["file"].str.strip() == "")).any():
+        line = _line_without_file(content)
+        raise DataError(f"{source}, line {line}: the column 'file' is empty; name the image of this cell or delete the row.")
     return frame
+
+
+def _line_without_file(content: bytes) -> int:
+    """Line of the first empty `file` cell as an editor counts: blank lines and line breaks in quotes included."""
+    rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+    return next((rows.line_num for row in rows if not (row["file"] or "").strip()), rows.line_num)
 
 
 def _read_channels(directory: str) -> tuple[str, ...] | None:

@@ -13,10 +13,12 @@ import torch
 
 from dino4cells.augment.draws import Draws
 from dino4cells.augment.homography import affine, from_corners, scale_and_shift
+from dino4cells.augment.parameters import Fractions, NotNegative, Pixels, Probability, Ratios
 
 HomographyAndSizes = tuple[torch.Tensor, torch.Tensor]
 
 
+@dataclass(frozen=True)
 class Geometric:
     """A transform of the image plane; the pixels are resampled once, after all of them are composed."""
 
@@ -32,9 +34,9 @@ class RandomResizedCrop(Geometric):
     As there, an area that does not fit is drawn anew, up to ten times, and then the largest centred crop is taken.
     """
 
-    size: int
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    size: Pixels
+    scale: Fractions = (0.08, 1.0)
+    ratio: Ratios = (3 / 4, 4 / 3)
     attempts = 10
 
     def homography(self, sizes_N2: torch.Tensor, draws: Draws) -> HomographyAndSizes:
@@ -65,10 +67,10 @@ class RandomResizedCenterCrop(Geometric):
         s: standard deviation of the offset, in pixels.
     """
 
-    size: int
-    scale: tuple[float, float] = (0.4, 1.0)
+    size: Pixels
+    scale: Fractions = (0.4, 1.0)
     depth: int = 5000
-    s: float = 5.0
+    s: NotNegative = 5.0
 
     def homography(self, sizes_N2: torch.Tensor, draws: Draws) -> HomographyAndSizes:
         side = (sizes_N2.amin(1) * draws.uniform(*self.scale)).round().clamp(min=1)
@@ -82,7 +84,7 @@ class RandomResizedCenterCrop(Geometric):
 class RandomHorizontalFlip(Geometric):
     """Mirrors left and right with probability p."""
 
-    p: float = 0.5
+    p: Probability = 0.5
 
     def homography(self, sizes_N2: torch.Tensor, draws: Draws) -> HomographyAndSizes:
         flip = draws.chance(self.p).to(sizes_N2.dtype)
@@ -94,7 +96,7 @@ class RandomHorizontalFlip(Geometric):
 class RandomVerticalFlip(Geometric):
     """Mirrors top and bottom with probability p."""
 
-    p: float = 0.5
+    p: Probability = 0.5
 
     def homography(self, sizes_N2: torch.Tensor, draws: Draws) -> HomographyAndSizes:
         flip = draws.chance(self.p).to(sizes_N2.dtype)
@@ -163,7 +165,7 @@ class WarpCell(Geometric):
 class FitCentered(Geometric):
     """Single_cell_centered: shrinks an image that is larger than the square, keeps a smaller one, centres it on zeros."""
 
-    size: int
+    size: Pixels
 
     def homography(self, sizes_N2: torch.Tensor, draws: Draws) -> HomographyAndSizes:
         step = (sizes_N2.amax(1) / self.size).clamp(min=1)
@@ -175,7 +177,7 @@ class FitCentered(Geometric):
 class Resize(Geometric):
     """Single_cell_Resize: stretches height and width to the square."""
 
-    size: int
+    size: Pixels
 
     def homography(self, sizes_N2: torch.Tensor, draws: Draws) -> HomographyAndSizes:
         step_N2, zero = sizes_N2 / self.size, torch.zeros_like(sizes_N2[:, 0])

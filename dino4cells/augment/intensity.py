@@ -12,12 +12,15 @@ import torch
 import torch.nn.functional as F
 
 from dino4cells.augment.draws import Draws
+from dino4cells.augment.parameters import NotNegative, PerChannel, PositivePerChannel, Probability
+from dino4cells.errors import ConfigError
 
 PROTEIN = 1
 MARKERS = (0, 2, 3)
-GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601
+GREY_WEIGHTS = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision rounds it
 
 
+@dataclass(frozen=True)
 class Intensity:
     """A transform of pixel values that leaves positions alone."""
 
@@ -38,7 +41,7 @@ def _factor(draws: Draws, p: float, channels: int) -> torch.Tensor:
 class ChangeBrightness(Intensity):
     """Change_brightness: multiplies each channel by max(N(1, p), 0.5) and clamps to [0, 1]."""
 
-    p: float = 0.5
+    p: NotNegative = 0.5
 
     def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
         return (views_NCHW * _factor(draws, self.p, views_NCHW.shape[1])).clamp(0, 1)
@@ -48,7 +51,7 @@ class ChangeBrightness(Intensity):
 class ChangeContrast(Intensity):
     """Change_contrast: moves each channel away from or towards its mean by the factor max(N(1, p), 0.5) and clamps to [0, 1]."""
 
-    p: float = 0.5
+    p: NotNegative = 0.5
 
     def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
         mean = views_NCHW.mean(dim=(2, 3), keepdim=True)
@@ -59,7 +62,7 @@ class ChangeContrast(Intensity):
 class RemoveChannel(Intensity):
     """remove_channel: with probability p zeroes one of the marker channels 0, 2, 3, never the protein; needs four channels."""
 
-    p: float = 0.2
+    p: Probability = 0.2
 
     def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
         chosen, which = draws.chance(self.p), draws.integers(len(MARKERS))
@@ -77,7 +80,7 @@ def _replace_protein(views_NCHW: torch.Tensor, protein_NHW: torch.Tensor) -> tor
 class RescaleProtein(Intensity):
     """rescale_protein: with probability p multiplies the protein by U(0, 2)/max(image) and clamps to [0, 1]."""
 
-    p: float = 0.2
+    p: Probability = 0.2
 
     def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
         chosen, factor = draws.chance(self.p), draws.uniform(0, 2)
@@ -91,7 +94,7 @@ class RescaleProtein(Intensity):
 class ThresholdProtein(Intensity):
     """Threshold_protein: with probability p zeroes protein values below a uniform threshold in 0 … 49 of 255."""
 
-    p: float = 0.2
+    p: Probability = 0.2
 
     def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
         chosen, threshold = draws.chance(self.p), draws.integers(50).to(views_NCHW.dtype) / 255
@@ -106,7 +109,7 @@ class ThresholdProtein(Intensity):
 class Solarization(Intensity):
     """Solarization: with probability p inverts the values of at least one half."""
 
-    p: float = 0.2
+    p: Probability = 0.2
 
     def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
         return _where(draws.chance(self.p), torch.where(views_NCHW >= 0.5, 1 - views_NCHW, views_NCHW), views_NCHW)
@@ -116,9 +119,13 @@ class Solarization(Intensity):
 class GaussianBlur(Intensity):
     """GaussianBlur: with probability p blurs with a standard deviation U(radius_min, radius_max) in pixels of the view."""
 
-    p: float = 0.5
-    radius_min: float = 0.1
-    radius_max: float = 2.0
+    p: Probability = 0.5
+    radius_min: NotNegative = 0.1
+    radius_max: NotNegative = 2.0
+
+    def __post_init__(self) -> None:
+        if self.radius_min > self.radius_max:
+            raise ValueError(f"radius_min ({self.radius_min}) must be at most radius_max ({self.radius_max})")
 
     def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
         chosen, sigma = draws.chance(self.p), draws.uniform(self.radius_min, self.radius_max)
@@ -126,13 +133,20 @@ class GaussianBlur(Intensity):
         offsets = torch.arange(-reach, reach + 1, device=views_NCHW.device, dtype=views_NCHW.dtype)
         kernel_NK = torch.exp(-0.5 * (offsets / sigma[:, None].clamp(min=1e-3)) ** 2)
         kernel_NK = kernel_NK / kernel_NK.sum(dim=1, keepdim=True)
-        # A view that is not chosen is convolved with a unit impulse: one grouped convolution for the batch.
-        kernel_NK = torch.where(chosen[:, None], kernel_NK, (offsets == 0).to(kernel_NK.dtype))
         count, channels, height, width = views_NCHW.shape
-        planes = F.pad(views_NCHW, (reach,) * 4, mode="reflect").transpose(0, 1)  # groups are samples
+        # One convolution for the batch: groups are samples.
+        planes = F.pad(views_NCHW, (reach,) * 4, mode="reflect").transpose(0, 1)
         planes = F.conv2d(planes, kernel_NK[:, None, :, None], groups=count)
         planes = F.conv2d(planes, kernel_NK[:, None, None, :], groups=count)
-        return planes.transpose(0, 1).reshape(count, channels, height, width)
+        return _where(chosen, planes.transpose(0, 1).reshape(count, channels, height, width), views_NCHW)
+
+
+def _grey(views_NCHW: torch.Tensor) -> torch.Tensor:
+    """(N, 1, H, W): the luminance of three channels, the mean of any other number."""
+    if views_NCHW.shape[1] != 3:
+        return views_NCHW.mean(dim=1, keepdim=True)
+    weights = torch.tensor(GREY_WEIGHTS, device=views_NCHW.device, dtype=views_NCHW.dtype)[:, None, None]
+    return (views_NCHW * weights).sum(dim=1, keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -143,10 +157,10 @@ class ColorJitter(Intensity):
     and contrast alone.
     """
 
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.2
-    p: float = 0.8
+    brightness: NotNegative = 0.4
+    contrast: NotNegative = 0.4
+    saturation: NotNegative = 0.2
+    p: Probability = 0.8
 
     def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
         chosen = draws.chance(self.p)
@@ -155,11 +169,10 @@ class ColorJitter(Intensity):
             for strength in (self.brightness, self.contrast, self.saturation)
         )
         views = (views_NCHW * brightness).clamp(0, 1)
-        mean = views.mean(dim=(1, 2, 3), keepdim=True)
+        mean = _grey(views).mean(dim=(1, 2, 3), keepdim=True)
         views = (mean + (views - mean) * contrast).clamp(0, 1)
         if views.shape[1] == 3:
-            weights = torch.tensor(GREY_WEIGHTS, device=views.device, dtype=views.dtype)[:, None, None]
-            grey = (views * weights).sum(dim=1, keepdim=True)
+            grey = _grey(views)
             views = (grey + (views - grey) * saturation).clamp(0, 1)
         return _where(chosen, views, views_NCHW)
 
@@ -168,10 +181,14 @@ class ColorJitter(Intensity):
 class Normalize(Intensity):
     """Normalize: subtracts a mean and divides by a standard deviation per channel; one number stands for all channels."""
 
-    mean: tuple[float, ...] = (0.5,)
-    std: tuple[float, ...] = (0.5,)
+    mean: PerChannel = (0.5,)
+    std: PositivePerChannel = (0.5,)
 
     def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
+        channels = views_NCHW.shape[1]
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, channels):
+                raise ConfigError(f"Normalize: '{name}' has {len(values)} values and the images have {channels} channels; give one each.")
         mean, std = (torch.tensor(v, device=views_NCHW.device, dtype=views_NCHW.dtype)[:, None, None] for v in (self.mean, self.std))
         return (views_NCHW - mean) / std
 

@@ -63,17 +63,24 @@ def build_transform(name: str, parameters: object, where: str) -> Transform:
     kind = TRANSFORMS[name]
     fields = [field.name for field in dataclasses.fields(kind)]
     given = _by_name(parameters, fields)
+    accepted = f"it takes {', '.join(fields) or 'no parameters'}."
     unknown = [key for key in given if key not in fields]
     if unknown:
-        accepted = ", ".join(fields) or "no parameters"
-        raise ConfigError(f"{where}: {name} does not take '{unknown[0]}'; it takes {accepted}.")
+        raise ConfigError(f"{where}: {name} does not take '{unknown[0]}'; {accepted}")
     try:
         transform: Transform = TypeAdapter(kind).validate_python(given)
     except ValidationError as error:
-        first = error.errors()[0]
-        parameter = ".".join(str(part) for part in first["loc"]) or "its parameters"
-        raise ConfigError(f"{where}: {name}: '{parameter}' is wrong: {first['msg']} (given: {first['input']!r}).") from error
+        raise ConfigError(f"{where}: {name}{_fault(error)}; {accepted}") from error
     return transform
+
+
+def _fault(error: ValidationError) -> str:
+    first = error.errors()[0]
+    parameter = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f" needs a '{parameter}'"
+    reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f": '{parameter}' {reason} (given: {first['input']!r})" if parameter else f": {reason}"
 
 
 def _by_name(parameters: object, fields: Sequence[str]) -> dict[str, object]:

@@ -54,6 +54,9 @@ class ViewKind:
             (V, B, C, H, W).
         """
         batch, count = keys_BV.shape
+        side = (self.side, self.side) if self.side else (images_BCHW.shape[2], images_BCHW.shape[3])
+        if not keys_BV.numel():
+            return images_BCHW.new_empty(count, batch, images_BCHW.shape[1], *side)
         draws = Draws(keys_BV.reshape(-1))
         if self.geometric:
             sizes_N2 = sizes_B2.to(torch.float32).repeat_interleave(count, dim=0)
@@ -61,7 +64,6 @@ class ViewKind:
             for transform in self.geometric:
                 step, sizes_N2 = transform.homography(sizes_N2, draws)
                 composed = composed @ step
-            side = (self.side, self.side) if self.side else (images_BCHW.shape[2], images_BCHW.shape[3])
             views_BVCHW = resample(images_BCHW, sizes_B2, composed.reshape(batch, count, 3, 3), side)
         else:
             views_BVCHW = images_BCHW[:, None].expand(-1, count, -1, -1, -1)
@@ -93,19 +95,19 @@ class MultiCrop:
         second = ViewKind.from_sections(config, ("global_transfo2", jitter, "global_aug2", last))
         local = ViewKind.from_sections(config, ("local_transfo", "local_aug", jitter, last))
         for section, kind in (("global_transfo1", first), ("global_transfo2", second), ("local_transfo", local)):
-            if kind.side is None:
+            if kind.side is None and (config.local_crops_number or kind is not local):
                 raise ConfigError(f"{section}: no active transform fits the images to one size; add RandomResizedCrop with a 'size'.")
         if first.side != second.side:
-            raise ConfigError(f"global_transfo2: its views have {second.side} px and those of global_transfo1 {first.side}; make them equal.")
+            raise ConfigError(
+                f"global_transfo2: its views have {second.side} px and those of global_transfo1 {first.side}; make them equal."
+            )
         return cls(first, second, local, config.local_crops_number, config.model.seed)
 
     def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Global views (2, B, C, H, W) and local views (V, B, C, h, w) of a batch, on its device."""
         images_BCHW = to_unit_range(batch.images_BCHW)
         views = torch.arange(2 + self.local_count, device=images_BCHW.device)
-        keys_BV = sample_keys(
-            self.seed, batch.epoch_B[:, None].expand(-1, len(views)), batch.index_B[:, None].expand(-1, len(views)), views.expand(len(batch), -1)
-        )
+        keys_BV = sample_keys(self.seed, batch.epoch_B[:, None], batch.index_B[:, None], views[None])
         first = self.first.make(images_BCHW, batch.sizes_B2, keys_BV[:, :1])
         second = self.second.make(images_BCHW, batch.sizes_B2, keys_BV[:, 1:2])
         local = self.local.make(images_BCHW, batch.sizes_B2, keys_BV[:, 2:])

@@ -5,7 +5,7 @@ Dimensions: B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -42,13 +42,14 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
-        tensors = (self.images_BCHW, self.sizes_B2, self.index_B, self.epoch_B)
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in tensors), failures=self.failures)
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory (called by DataLoader)."""
-        tensors = (self.images_BCHW, self.sizes_B2, self.index_B, self.epoch_B)
-        return Batch(*(tensor.pin_memory() for tensor in tensors), failures=self.failures)
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        return Batch(change(self.images_BCHW), change(self.sizes_B2), change(self.index_B), change(self.epoch_B), self.failures)
 
 
 class CellImages(Dataset[Batch]):
@@ -132,7 +133,7 @@ def load_batches(images: CellImages, batches: Sampler[list[EpochAndIndex]], work
     )
 
 
-def _already_a_batch(batch: Batch) -> Batch:
+def _already_a_batch(batch: object) -> object:
     return batch
 
 
@@ -150,10 +151,14 @@ def channel_names(metadata: Metadata, number: int | None, names: Sequence[str] |
     """
     found, where = _count_channels(metadata)
     if names is not None and number is not None and len(names) != number:
-        raise ConfigError(f"model.channels names {len(names)} channels ({', '.join(names)}) and model.num_channels is {number}; make them agree.")
+        raise ConfigError(
+            f"model.channels names {len(names)} channels ({', '.join(names)}) and model.num_channels is {number}; make them agree."
+        )
     expected = number or (len(names) if names else None)
     if expected is not None and expected != found:
-        raise DataError(f"{where}: has {found} channels and the configuration expects {expected}; correct model.num_channels or the images.")
+        raise DataError(
+            f"{where}: has {found} channels and the configuration expects {expected}; correct model.num_channels or the images."
+        )
     if names is None and metadata.channels is not None:
         names = metadata.channels
         if len(names) != found:

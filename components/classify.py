@@ -22,9 +22,9 @@ def classify(
     Args:
         model: The trained model, for the loss curve.
         features: The features of every cell.
-        data: Directory or URL (s3://…) that holds a metadata.csv, for pictures of cells. Empty: simulated cells.
-        label: Column with the classes. Empty: protein_location if there, else cell_type.
-        group: Column whose values never straddle a train/test split, such as plate. Empty: cells are split at random.
+        data: Directory or URL (s3://…) that holds a metadata.csv, for pictures of cells. Empty: the configuration's, else simulated cells.
+        label: Column with the classes. Empty: the configuration's, else protein_location if there, else cell_type.
+        group: Column whose values never straddle a train/test split, such as plate. Empty: the configuration's, else none.
         classification: The fitted classifiers, metrics.json, predictions.parquet and report.html.
         metrics: Accuracy, balanced accuracy and macro F1 of the trained features and of the baselines.
         confusion: Confusion matrix of the linear probe.
@@ -35,11 +35,12 @@ def classify(
     from dino4cells.cluster.entry import process_of_a_job
 
     with process_of_a_job():
+        resolved = steps.configuration_of(model.path, {"classification.label": label, "classification.group": group})
         evaluation = steps.classify(
             features.path,
-            config=steps.configuration("", "", {"classification.label": label, "classification.group": group}),
+            config=resolved,
             output=classification.path,
-            data=steps.data_or_simulated(data),
+            data=steps.data_or_simulated(data, resolved),
             model=model.path,
         )
         for name, results in evaluation.results.items():

@@ -17,7 +17,7 @@ def extract(
 
     Args:
         model: The trained model.
-        data: Directory or URL (s3://…) that holds a metadata.csv. Empty: simulated cells.
+        data: Directory or URL (s3://…) that holds a metadata.csv. Empty: the configuration's, else simulated cells.
         baselines: Also write features of the untrained network and intensity statistics, to compare with.
         features: Parquet files with Metadata_* columns and dino_0, dino_1, ….
         metrics: Cells, cells whose image could not be read, images per second.
@@ -26,7 +26,8 @@ def extract(
     from dino4cells.cluster.entry import process_of_a_job
 
     with process_of_a_job():
-        card = steps.extract(model.path, data=steps.data_or_simulated(data), output=features.path, baselines=baselines)
+        place = steps.data_or_simulated(data, steps.configuration_of(model.path, {}))
+        card = steps.extract(model.path, data=place, output=features.path, baselines=baselines)
         features.metadata.update(cells=card.rows, dimensions=card.embedding_dim)
         metrics.log_metric("cells", card.rows)
         metrics.log_metric("unreadable images", card.failed_rows)

@@ -19,7 +19,7 @@ def train(
     """Train a vision transformer on images of single cells, without labels (DINO).
 
     Args:
-        data: Directory or URL (s3://…) that holds a metadata.csv with a column 'file', one row a cell. Empty: simulated cells.
+        data: Directory or URL (s3://…) that holds a metadata.csv (column 'file', one row a cell). Empty: the configuration's, else simulated.
         preset: Settings to start from: 'small' (a few thousand small cells) or 'handbook' (the published defaults).
         config: A config.yaml of the handbook, its text or its URL; its keys override the preset.
         overrides: Single keys that override both, such as 'epochs=20 model.seed=1'.
@@ -33,9 +33,10 @@ def train(
     from dino4cells.cluster.launchers import processes_of
 
     with process_of_a_job():
+        resolved = steps.configuration(config, preset, overrides)
         card = steps.train(
-            steps.configuration(config, preset, overrides),
-            data=steps.data_or_simulated(data),
+            resolved,
+            data=steps.data_or_simulated(data, resolved),
             output=model.path,
             processes=processes_of(launcher, processes),
         )

@@ -51,8 +51,8 @@ def is_complete(url: str) -> bool:
 class ArtifactWriter:
     """Writes an artifact; leaving the block without an exception publishes what is left and, last, the manifest.
 
-    After an exception there is no manifest, and files published before it stay. An artifact that was at `url` keeps its manifest
-    until the first file is published, so that a run that fails early costs nothing.
+    After an exception there is no manifest, and files published before it stay. An artifact that was at `url` stays whole until the
+    first file is published, so that a run that fails early costs nothing; files that only the old one had are deleted at the end.
 
     Args:
         url: directory of the artifact.
@@ -70,6 +70,7 @@ class ArtifactWriter:
         self.url, self.kind, self._with_manifest = url, kind, with_manifest
         self._entries: dict[str, FileEntry] = {}
         self._is_first_file = True
+        self._replaced: set[str] = set()
         self._staging: Path
 
     def path(self, name: str) -> Path:
@@ -104,6 +105,8 @@ class ArtifactWriter:
 
     def __enter__(self) -> ArtifactWriter:
         self._staging = storage.staging(self.url)
+        if self._with_manifest:
+            self._replaced = _files_of(self.url)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -124,6 +127,8 @@ class ArtifactWriter:
                 files=[self._entries[name] for name in sorted(self._entries)],
             )
             storage.write_text(storage.join(self.url, MANIFEST), manifest.model_dump_json(indent=2) + "\n")
+            for name in sorted(self._replaced - self._entries.keys()):
+                storage.remove(storage.join(self.url, name))
 
 
 class Artifact:
@@ -206,14 +211,14 @@ def open_artifact(url: str, kind: str) -> Artifact:
     place = storage.join(url, MANIFEST)
     if not storage.exists(place):
         if not storage.exists(url):
-            raise ArtifactError(f"{url}: there is no {kind} here; check the path.")
-        raise ArtifactError(f"{url}: the {kind} is incomplete ({MANIFEST} is missing); wait until it is written, or make it again.")
+            raise ArtifactError(f"{url}: there is no {kind} directory here; check the path.")
+        raise ArtifactError(f"{url}: is no complete {kind} directory ({MANIFEST} is missing); wait until it is written, or make it again.")
     try:
         manifest = Manifest.model_validate_json(storage.read_bytes(place))
     except ValidationError as error:
         raise ArtifactError(f"{place}: cannot be read as a manifest; make the {kind} again.") from error
     if manifest.kind != kind:
-        raise ArtifactError(f"{url}: holds a {manifest.kind} where a {kind} is needed; give the URL of a {kind}.")
+        raise ArtifactError(f"{url}: is a {manifest.kind} directory where a {kind} directory is needed; give the URL of one.")
     sizes = storage.list_sizes(url)
     for entry in manifest.files:
         where = storage.join(url, entry.name)
@@ -222,6 +227,15 @@ def open_artifact(url: str, kind: str) -> Artifact:
         if sizes[entry.name] != entry.size:
             raise ArtifactError(f"{where}: has {sizes[entry.name]} bytes where {entry.size} were written; make the {kind} again.")
     return Artifact(url, manifest)
+
+
+def _files_of(url: str) -> set[str]:
+    """Names of the files of an artifact that may be at `url`; none where there is no manifest that can be read."""
+    place = storage.join(url, MANIFEST)
+    try:
+        return {entry.name for entry in Manifest.model_validate_json(storage.read_bytes(place)).files} if storage.exists(place) else set()
+    except ValidationError:
+        return set()
 
 
 def _checked(name: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import logging
+import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +25,7 @@ app = typer.Typer(
     help="Self-supervised features of single cells (DINO): train a model, extract features of every cell, classify them.",
     no_args_is_help=True,
     add_completion=False,
+    context_settings={"max_content_width": 100},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -100,15 +103,17 @@ def train(
 ) -> None:
     """Train a model on images of single cells, without labels. An interrupted run goes on where it stopped."""
     from dino4cells import steps
+    from dino4cells.cluster.gpus import gpus_of
     from dino4cells.cluster.launchers import processes_of
 
+    numbers = gpus_of(gpus)
     card = steps.train(
         steps.configuration(config, preset, _overrides(context)),
         data=data or None,
         output=output or None,
         overwrite=overwrite,
-        processes=processes_of("local", processes, _gpus(gpus)),
-        device="cuda" if gpus else "auto",
+        processes=processes_of("local", processes, numbers),
+        device="cuda" if numbers else "auto",
     )
     summary = card.training
     print(
@@ -133,6 +138,7 @@ def extract(
 ) -> None:
     """Write the features of every cell, a row each, in the order of the metadata."""
     from dino4cells import steps
+    from dino4cells.cluster.gpus import gpus_of
     from dino4cells.cluster.launchers import processes_of
 
     overrides = _overrides(context)
@@ -141,6 +147,7 @@ def extract(
         model = model or resolved.embedding.pretrained_weights or resolved.model.output_dir or ""
     if not model:
         raise ConfigError("--model: is not given; say which model, there or by embedding.pretrained_weights in the configuration.")
+    numbers = gpus_of(gpus)
     card = steps.extract(
         model,
         config=resolved or steps.configuration_of(model, overrides),
@@ -148,8 +155,8 @@ def extract(
         output=output or None,
         overwrite=overwrite,
         baselines=baselines,
-        processes=processes_of("local", processes, _gpus(gpus)),
-        device="cuda" if gpus else "auto",
+        processes=processes_of("local", processes, numbers),
+        device="cuda" if numbers else "auto",
     )
     failed = f", {card.failed_rows:,} of them without features (see Metadata_error)" if card.failed_rows else ""
     print(f"wrote {card.rows:,} cells × {card.embedding_dim} features{failed}, {card.images_per_second:,.0f} images/s")
@@ -189,24 +196,33 @@ def run(
     group: GroupOption = "",
     label: LabelOption = "",
     config: ConfigOption = "",
-    preset: PresetOption = "small",
+    preset: PresetOption = "",
     processes: ProcessesOption = 1,
     baselines: Annotated[bool, typer.Option("--baselines/--no-baselines", help="Also judge what to compare with.")] = True,
     launcher: Annotated[str, typer.Option(help="Where training runs: local (here), or pytorchjob.")] = "local",
     output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Directory for the artifacts of all runs.")] = Path("runs"),
 ) -> None:
-    """Run the whole Kubeflow pipeline on this machine: train, extract, classify, report."""
-    from dino4cells import storage, summary
+    """Run the whole Kubeflow pipeline on this machine: train, extract, classify, report.
+
+    Without a configuration it starts from the preset small.
+    """
+    from dino4cells import steps, storage, summary
+    from dino4cells.cluster.launchers import processes_of
     from dino4cells.pipelines.local import run_locally
 
     started = datetime.now()
+    preset = preset or ("" if config else "small")
+    overrides = shlex.join(f"{key}={value}" for key, value in _overrides(context).items())
+    # What can be known to fail is refused now, and not after hours of training.
+    processes_of(launcher, processes)
+    steps.check_run(config, preset, overrides, data=data, label=label, group=group)
     finished = run_locally(
         output,
         {
             "data": storage.absolute(data) if data else "",
             "preset": preset,
             "config": storage.absolute(config) if config else "",
-            "overrides": " ".join(f"{key}={value}" for key, value in _overrides(context).items()),
+            "overrides": overrides,
             "label": label,
             "group": group,
             "processes": processes,
@@ -236,17 +252,25 @@ def _overrides(context: typer.Context) -> dict[str, object]:
         if not word.startswith("--"):
             raise ConfigError(f"{word}: this word belongs to no option; write --key value.")
         key, equals, value = word.removeprefix("--").partition("=")
+        _check_key(key, context)
         if not equals and (not words or words[0].startswith("--")):
             raise ConfigError(f"--{key}: has no value; write --{key} value.")
         overrides[key] = value if equals else words.pop(0)
     return overrides
 
 
-def _gpus(text: str) -> tuple[int, ...]:
+def _check_key(key: str, context: typer.Context) -> None:
+    """Refuse a word that is no key of the configuration, and suggest the option that may have been meant."""
+    from dino4cells.config_overrides import full_key
+
     try:
-        return tuple(int(part) for part in text.split(",") if part.strip())
-    except ValueError as error:
-        raise ConfigError(f"--gpus: '{text}' is no list of numbers; write for example --gpus 0,1.") from error
+        full_key(key)
+    except ConfigError:
+        options = [option.removeprefix("--") for parameter in context.command.params for option in parameter.opts]
+        near = difflib.get_close_matches(key, options, n=1)
+        if near:
+            raise ConfigError(f"--{key}: there is no such option; did you mean --{near[0]}?") from None
+        raise
 
 
 def main() -> None:

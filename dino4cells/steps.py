@@ -17,14 +17,14 @@ import dino4cells
 from dino4cells import storage
 from dino4cells.artifacts import ArtifactWriter, is_complete, open_artifact
 from dino4cells.classify import evaluate as judge
-from dino4cells.classify.evaluate import Evaluation, evaluate, fitted_classifiers
+from dino4cells.classify.evaluate import Evaluation, check_classes, evaluate, fitted_classifiers
 from dino4cells.cluster.job import JobSpec, Processes
 from dino4cells.config import Config
 from dino4cells.config_file import load_config, parse_config
 from dino4cells.data.dataset import CellImages
 from dino4cells.data.embedded import simulated_cells
 from dino4cells.data.metadata import Metadata, read_metadata
-from dino4cells.errors import ArtifactError, ConfigError
+from dino4cells.errors import ArtifactError, ConfigError, DataError
 from dino4cells.features.extract import extract_features
 from dino4cells.features.store import Features, FeaturesCard, read_features
 from dino4cells.models.artifact import CONFIG, KIND, ModelCard, TrainedModel, load_model
@@ -45,6 +45,13 @@ def configuration(source: str = "", preset: str = "", overrides: str | Mapping[s
     Raises:
         ConfigError: a value is wrong.
     """
+    config = _resolved(source, preset, overrides)
+    for warning in config.warnings:
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
+    return config
+
+
+def _resolved(source: str, preset: str, overrides: str | Mapping[str, object]) -> Config:
     if isinstance(overrides, str):
         pairs = shlex.split(overrides)
         wrong = [pair for pair in pairs if "=" not in pair]
@@ -52,12 +59,8 @@ def configuration(source: str = "", preset: str = "", overrides: str | Mapping[s
             raise ConfigError(f"overrides: '{wrong[0]}' is no key=value; write for example 'epochs=20 model.seed=1'.")
         overrides = dict(pair.split("=", 1) for pair in pairs)
     if "\n" in source or ": " in source:
-        config = parse_config(source, where="config", preset=preset, overrides=overrides)
-    else:
-        config = load_config(source or None, preset=preset, overrides=overrides)
-    for warning in config.warnings:
-        print(f"warning: {warning}", file=sys.stderr, flush=True)
-    return config
+        return parse_config(source, where="config", preset=preset, overrides=overrides)
+    return load_config(source or None, preset=preset, overrides=overrides)
 
 
 def configuration_of(model: str, overrides: Mapping[str, object]) -> Config:
@@ -66,9 +69,26 @@ def configuration_of(model: str, overrides: Mapping[str, object]) -> Config:
     return parse_config(artifact.read_bytes(CONFIG).decode(), where=storage.join(artifact.url, CONFIG), overrides=overrides)
 
 
-def data_or_simulated(data: str) -> str:
-    """`data`, or the directory of simulated cells on this machine, drawn at the first call; the same cells on every machine."""
-    return data or simulated_cells()
+def data_or_simulated(data: str, config: Config) -> str | None:
+    """`data`; None where the configuration names the data; else simulated cells on this machine, the same on every machine."""
+    return data or (None if config.model.data_path else simulated_cells())
+
+
+def check_run(source: str, preset: str, overrides: str, *, data: str, label: str, group: str) -> None:
+    """Refuse a run of all three steps whose configuration, table, classes or groups are wrong, before anything is trained.
+
+    Args:
+        source, preset, overrides: as `configuration` takes them.
+        data: as the pipeline takes it.
+        label, group: columns of the classes and of the groups, or nothing.
+
+    Raises:
+        Dino4CellsError: what the user can fix.
+    """
+    config = _resolved(source, preset, overrides)
+    metadata = _metadata(config, data_or_simulated(data, config))
+    judging = {"label": label or config.classification.label, "group": group or config.classification.group}
+    check_classes(metadata.frame, metadata.source, config.classification.model_copy(update=judging))
 
 
 def train(
@@ -106,10 +126,10 @@ def train(
     if processes is None:
         with process_group(device) as group:
             if group.is_first:
-                _make_room(output, overwrite)
+                _refuse_finished(output, overwrite)
             return fit(config, metadata, output, group, resume_directory=resume_directory)
-    _make_room(output, overwrite)
-    arguments = ["--output", output, "--device", device, *_inputs(config, data)]
+    _refuse_finished(output, overwrite)
+    arguments = ["--output", output, "--device", device, *_inputs(config, data, overwrite)]
     processes.launcher.run(JobSpec("train", "dino4cells.training", tuple(arguments), processes.nodes, processes.per_node))
     return load_model(output).card
 
@@ -150,10 +170,10 @@ def extract(
     if processes is None:
         with process_group(device) as group:
             if group.is_first:
-                _make_room(output, overwrite)
+                _refuse_finished(output, overwrite)
             return extract_features(trained, metadata, output, group, config, baselines=config.embedding.baselines)
-    _make_room(output, overwrite)
-    arguments = ["--model", storage.absolute(model), "--output", output, "--device", device, *_inputs(config, data)]
+    _refuse_finished(output, overwrite)
+    arguments = ["--model", storage.absolute(model), "--output", output, "--device", device, *_inputs(config, data, overwrite)]
     processes.launcher.run(JobSpec("extract", "dino4cells.features", tuple(arguments), processes.nodes, processes.per_node))
     return read_features(output).card
 
@@ -181,10 +201,10 @@ def classify(
         Dino4CellsError: what the user can fix.
     """
     output = storage.absolute(output)
-    _make_room(output, overwrite)
+    _refuse_finished(output, overwrite)
     table = read_features(features)
     trained = load_model(model) if model else None
-    metadata = read_metadata(data) if data else None
+    metadata = _pictured(table, data, trained)
     evaluation = evaluate(table, config.classification)
     with ArtifactWriter(output, judge.KIND) as writer:
         writer.write_text(judge.METRICS, evaluation.metrics_json())
@@ -204,6 +224,7 @@ def _report(
     from dino4cells.report.page import render_report
     from dino4cells.report.projection import project
 
+    model, data = table.card.model_fingerprint[:12], table.card.data_fingerprint[:12]
     return render_report(
         ReportData(
             title=f"Phenotypes in {storage.name(storage.parent(table.card.data))}",
@@ -220,7 +241,7 @@ def _report(
             settings=trained.config.to_yaml() if trained else "",
             artifacts=artifacts,
             warnings=evaluation.warnings,
-            footer=f"dino4cells {dino4cells.__version__}, model {table.card.model_fingerprint[:12]}, data {table.card.data_fingerprint[:12]}",
+            footer=f"dino4cells {dino4cells.__version__}, model {model}, data {data}",
         )
     )
 
@@ -264,13 +285,29 @@ def _metadata(config: Config, data: str | None, csv: str | None = None) -> Metad
     return read_metadata(path, config.model.root)
 
 
-def _inputs(config: Config, data: str | None) -> list[str]:
+def _pictured(table: Features, data: str | None, model: TrainedModel | None) -> Metadata | None:
+    """The table of cells that features were extracted from, for pictures of cells; None where nobody says where it is."""
+    if data is None:
+        if model is None or not model.config.model.data_path:
+            return None
+        metadata = _metadata(model.config, None)
+        return metadata if metadata.fingerprint == table.card.data_fingerprint else None
+    metadata = read_metadata(data)
+    if metadata.fingerprint != table.card.data_fingerprint:
+        raise DataError(
+            f"{metadata.source}: is not the table that {table.artifact.url} was extracted from, which was {table.card.data}; "
+            "give that one, or extract the features again."
+        )
+    return metadata
+
+
+def _inputs(config: Config, data: str | None, overwrite: bool) -> list[str]:
     """Arguments that give a process of a job the same configuration and data."""
-    return ["--config-text", config.to_yaml(), *(["--data", storage.absolute(data)] if data else [])]
+    place = ["--data", storage.absolute(data)] if data else []
+    return ["--config-text", config.to_yaml(), *place, *(["--overwrite"] if overwrite else [])]
 
 
-def _make_room(output: str, overwrite: bool) -> None:
-    if is_complete(output):
-        if not overwrite:
-            raise ArtifactError(f"{output}: holds a finished result already; choose another output, or pass --overwrite to replace it.")
-        storage.remove(output)
+def _refuse_finished(output: str, overwrite: bool) -> None:
+    """A finished artifact is replaced only on demand, and only by a finished one: until then it stays as it is."""
+    if not overwrite and is_complete(output):
+        raise ArtifactError(f"{output}: holds a finished result already; choose another output, or pass --overwrite to replace it.")

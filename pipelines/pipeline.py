@@ -36,12 +36,12 @@ def dino4cells_pipeline(
     """Train, extract, classify.
 
     Args:
-        data: Directory or URL (s3://…) that holds a metadata.csv with a column 'file', one row a cell. Empty: simulated cells.
+        data: Directory or URL (s3://…) that holds a metadata.csv (column 'file', one row a cell). Empty: the configuration's, else simulated.
         preset: Settings to start from: 'small' (a few thousand small cells) or 'handbook' (the published defaults).
         config: A config.yaml of the handbook, its text or its URL; its keys override the preset.
         overrides: Single keys that override both, such as 'epochs=20 model.seed=1'.
-        label: Column with the classes. Empty: protein_location if there, else cell_type.
-        group: Column whose values never straddle a train/test split, such as plate. Empty: cells are split at random.
+        label: Column with the classes. Empty: the configuration's, else protein_location if there, else cell_type.
+        group: Column whose values never straddle a train/test split, such as plate. Empty: the configuration's, else none.
         processes: Training processes; one per GPU, or a few that share the cores of a CPU.
         launcher: 'local': in the train step's pod. 'pytorchjob': as a PyTorchJob over several pods (not available yet).
         baselines: Also judge the untrained network and intensity statistics, to compare with.

@@ -99,8 +99,8 @@ def evaluate(features: Features, config: ClassificationConfig) -> Evaluation:
     Raises:
         DataError: the label or group column is not there or empty, or the cells cannot be split.
     """
-    label = config.label or next((name for name in DEFAULT_LABELS if name in features.metadata), DEFAULT_LABELS[-1])
-    names = _column(features, label, "the class of each cell; name it by classification.label")
+    source = features.artifact.url
+    label, names, all_groups = _columns(_Cells(features.metadata, source, "row", 1, ", and extract again"), config)
     readable = np.asarray(np.isfinite(features.dino).all(axis=1))
     warnings = []
     if not readable.all():
@@ -108,12 +108,11 @@ def evaluate(features: Features, config: ClassificationConfig) -> Evaluation:
             f"{(~readable).sum()} of {len(readable)} cells have no features, because their images could not be read; they are not judged."
         )
     if not readable.any():
-        raise DataError(f"{features.artifact.url}: no cell has features; see the column Metadata_error for the reasons.")
+        first = features.metadata["error"].iloc[0]
+        raise DataError(f"{source}: no cell has features, because no image could be read; mend the images (the first: {first})")
     rows = np.flatnonzero(readable)
-    groups = None
-    if config.group:
-        groups = _column(features, config.group, "the group that never straddles a split; named by classification.group")[rows]
-    folds = make_folds(names[rows], groups, count=config.folds, seed=config.seed, label_name=label, group_name=config.group or "group")
+    groups = None if all_groups is None else all_groups[rows]
+    folds = _folds(names[rows], groups, label, source, config)
     sets = {TRAINED: features.dino, **features.baselines}
     results: dict[str, dict[Classifier, CrossValidation]] = {}
     with Progress("classify", len(sets) * len(CLASSIFIERS) * len(rows)) as progress:
@@ -141,8 +140,55 @@ def fitted_classifiers(features: Features, evaluation: Evaluation, neighbours: i
     return {file: skops.io.dumps(fit_classifier(values, evaluation.labels, kind, neighbours)) for kind, file in CLASSIFIERS.items()}
 
 
-def _column(features: Features, name: str, purpose: str) -> np.ndarray:
-    if name not in features.metadata:
-        columns = [column for column in features.metadata.columns if column not in ("model", "error")]
-        raise missing_column(features.artifact.url, name, purpose, columns)
-    return features.metadata[name].to_numpy(dtype=object)
+def check_classes(table: pd.DataFrame, source: str, config: ClassificationConfig) -> None:
+    """Refuse a table of cells whose classes or groups cannot be judged, before anything is computed from it.
+
+    Args:
+        table: the cells.
+        source: URL of the CSV, for messages.
+        config: names the columns and the number of folds.
+
+    Raises:
+        DataError: as `evaluate` would raise after training and extraction.
+    """
+    label, names, groups = _columns(_Cells(table, source, "line", 2), config)
+    _folds(names, groups, label, source, config)
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """A table of cells, and how messages speak of it: where its rows stand, and what else is to do after it was mended."""
+
+    frame: pd.DataFrame
+    source: str
+    word: str
+    first: int
+    then: str = ""
+
+
+def _columns(cells: _Cells, config: ClassificationConfig) -> tuple[str, np.ndarray, np.ndarray | None]:
+    """Name of the column of classes, and (N,) classes and groups."""
+    label = config.label or next((name for name in DEFAULT_LABELS if name in cells.frame), DEFAULT_LABELS[-1])
+    names = _column(cells, label, "the class of each cell; another column is named by --label")
+    groups = _column(cells, config.group, "the group that never straddles a split, named by --group") if config.group else None
+    return label, names, groups
+
+
+def _column(cells: _Cells, name: str, purpose: str) -> np.ndarray:
+    if name not in cells.frame:
+        columns = [column for column in cells.frame.columns if column not in ("model", "error")]
+        raise missing_column(cells.source, name, purpose, columns)
+    values = cells.frame[name]
+    empty = values.isna() | (values.astype(str).str.strip() == "")
+    if empty.any():
+        place = f"{cells.source}, {cells.word} {int(empty.to_numpy().argmax()) + cells.first}"
+        more = f" (and in {empty.sum() - 1:,} more)" if empty.sum() > 1 else ""
+        raise DataError(f"{place}: the column '{name}' is empty{more}; fill it in metadata.csv or delete the cell's row{cells.then}.")
+    return values.to_numpy(dtype=object)
+
+
+def _folds(names: np.ndarray, groups: np.ndarray | None, label: str, source: str, config: ClassificationConfig) -> Folds:
+    try:
+        return make_folds(names, groups, count=config.folds, seed=config.seed, label_name=label, group_name=config.group or "group")
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from error

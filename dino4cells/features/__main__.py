@@ -16,11 +16,19 @@ def main() -> None:
     parser.add_argument("--output", required=True, help="URL of the features artifact")
     parser.add_argument("--config", help="path or URL of the configuration")
     parser.add_argument("--config-text", help="the configuration itself, as YAML")
+    parser.add_argument("--overwrite", action="store_true", help="replace a finished artifact that is at the output")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     arguments = parser.parse_args()
     with process_of_a_job():
         config = read_job_config(arguments.config, arguments.config_text)
-        steps.extract(arguments.model, config=config, data=arguments.data, output=arguments.output, device=arguments.device)
+        steps.extract(
+            arguments.model,
+            config=config,
+            data=arguments.data,
+            output=arguments.output,
+            overwrite=arguments.overwrite,
+            device=arguments.device,
+        )
 
 
 if __name__ == "__main__":

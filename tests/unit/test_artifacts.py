@@ -53,7 +53,7 @@ def test_a_file_can_be_published_before_the_artifact_is_complete(url: str) -> No
         assert entry.size == 2
         assert storage.list_files(url) == ["log.jsonl"]
         assert not is_complete(url)
-        with pytest.raises(ArtifactError, match=r"the model is incomplete \(manifest.json is missing\); wait"):
+        with pytest.raises(ArtifactError, match=r"is no complete model directory \(manifest.json is missing\); wait"):
             open_artifact(url, "model")
     assert open_artifact(url, "model").names == ["log.jsonl"]
 
@@ -107,15 +107,24 @@ def test_several_processes_write_one_artifact(url: str) -> None:
     assert [artifact.read_bytes(name) for name in artifact.names] == [b"a", b"b"]
 
 
+def test_files_that_only_the_old_artifact_had_are_deleted_when_the_new_one_is_complete(url: str) -> None:
+    write(url, a="1", b="2")
+    storage.write_text(storage.join(url, "notes.txt"), "a user's own")
+    with ArtifactWriter(url, "model") as writer:
+        writer.write_text("a", "3")
+    assert storage.list_files(url) == ["a", "manifest.json", "notes.txt"]
+    assert open_artifact(url, "model").names == ["a"]
+
+
 def test_another_kind_is_refused(url: str) -> None:
     write(url, a="1")
-    with pytest.raises(ArtifactError, match="holds a model where a features is needed"):
+    with pytest.raises(ArtifactError, match="is a model directory where a features directory is needed"):
         open_artifact(url, "features")
 
 
 def test_a_url_with_nothing_there_says_so(url: str) -> None:
     assert not is_complete(url)
-    with pytest.raises(ArtifactError, match="there is no model here; check the path"):
+    with pytest.raises(ArtifactError, match="there is no model directory here; check the path"):
         open_artifact(url, "model")
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,11 +20,17 @@ from dino4cells.errors import Dino4CellsError
 # Kubernetes shows the content of this file as the reason of a terminated container.
 TERMINATION_LOG = Path("/dev/termination-log")
 
+# A process whose torchrun was killed is asked to stop as by torchrun itself, and after this time made to.
+_PARENT_SECONDS = 1.0
+_GRACE_SECONDS = 30.0
+
 
 @contextlib.contextmanager
 def process_of_a_job() -> Iterator[None]:
     """Report a Dino4CellsError as one sentence, on the standard error and where the launcher looks for it."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    if os.environ.get(REASON_FILE):
+        threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
     try:
         yield
     except Dino4CellsError as error:
@@ -32,6 +41,15 @@ def process_of_a_job() -> Iterator[None]:
         if not place:  # the launcher of this machine says it once for all processes
             print(f"error: {error}", file=sys.stderr, flush=True)
         raise SystemExit(error.exit_code) from None
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that started it is gone: torchrun puts its processes into sessions that no signal reaches."""
+    while os.getppid() == parent:
+        time.sleep(_PARENT_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def read_job_config(url: str | None, text: str | None) -> Config:

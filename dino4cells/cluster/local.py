@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from dino4cells.cluster.gpus import visible_devices
 from dino4cells.cluster.job import JobSpec
 from dino4cells.errors import ConfigError, JobFailed
 
 REASON_FILE = "DINO4CELLS_REASON_FILE"
 """Environment variable: where a process of a job leaves the sentence that says why it failed (in a pod: /dev/termination-log)."""
 
-# torchrun's own account of a failed process; it says less than the process did and is shown only when that left no reason.
-_AGENT_LINE = re.compile(r"^[WE]\d{4} .*torch/distributed/(run|elastic)")
+# torchrun's own account of a failed process; it says less than the process did and is shown only when that left no reason. Its
+# warnings are single lines, its errors the beginning of its last words.
+_AGENT_LINE = re.compile(r"^(?P<level>[WE])\d{4} .*torch/distributed/(run|elastic)")
 _KILL_AFTER_SECONDS = 60
 
 
@@ -55,10 +57,12 @@ class LocalLauncher:
                 bufsize=1,
                 start_new_session=True,
             )
-            with _forwarded_signals(process):
+            with _forwarded_signals(process) as received:
                 withheld = _pass_on(process)
                 code = process.wait()
             if code:
+                if received:
+                    raise JobFailed(f"{job.name}: was stopped by {received[0].name}; run it again to go on or to start anew.")
                 if reason.exists():
                     raise JobFailed(reason.read_text().strip())
                 sys.stdout.write("".join(withheld))
@@ -81,15 +85,18 @@ class LocalLauncher:
             **job.environment,
         }
         if self.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in self.gpus)
+            environment["CUDA_VISIBLE_DEVICES"] = visible_devices(tuple(self.gpus))
         return environment
 
 
 def _pass_on(process: subprocess.Popen[str]) -> list[str]:
-    """Print the output as it comes, up to torchrun's account of a failure; returns the lines from there on."""
+    """Print the output as it comes, up to torchrun's account of a failure; returns what was not printed."""
     withheld: list[str] = []
+    failing = False
     for line in process.stdout or ():
-        if withheld or _AGENT_LINE.match(line):
+        agent = _AGENT_LINE.match(line)
+        failing = failing or (agent is not None and agent["level"] == "E")
+        if failing or agent:
             withheld.append(line)
         else:
             sys.stdout.write(line)
@@ -98,10 +105,15 @@ def _pass_on(process: subprocess.Popen[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _forwarded_signals(process: subprocess.Popen[str]) -> Iterator[None]:
-    """SIGTERM and SIGINT of this process go to torchrun, which passes them on; nothing is left running when this process leaves."""
+def _forwarded_signals(process: subprocess.Popen[str]) -> Iterator[list[signal.Signals]]:
+    """SIGTERM and SIGINT of this process go to torchrun, which passes them on; yields those that came.
+
+    Nothing is left running when this process leaves: torchrun ends its processes, and these end without it (`entry`).
+    """
+    received: list[signal.Signals] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
+        received.append(signal.Signals(number))
         process.send_signal(signal.SIGTERM)
 
     before: dict[signal.Signals, object] = {}
@@ -109,7 +121,7 @@ def _forwarded_signals(process: subprocess.Popen[str]) -> Iterator[None]:
         for name in (signal.SIGTERM, signal.SIGINT):
             before[name] = signal.signal(name, forward)
     try:
-        yield
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
@@ -118,4 +130,5 @@ def _forwarded_signals(process: subprocess.Popen[str]) -> Iterator[None]:
             try:
                 process.wait(_KILL_AFTER_SECONDS)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+                process.kill()
+                process.wait()

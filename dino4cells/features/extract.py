@@ -6,7 +6,7 @@ Dimensions: B batch, C channels, H height, W width, D embedding.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -31,6 +31,9 @@ from dino4cells.features.store import FeaturesCard, PartWriter
 from dino4cells.models.artifact import TrainedModel
 from dino4cells.progress import Progress
 from dino4cells.training.distributed import ProcessGroup, gather_from_ranks
+
+# What a process reports: the files it published, its failed rows, its images per second.
+Share = tuple[list[FileEntry], int, float]
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def embed(backbone: nn.Module, view: ViewKind, batch: Batch, seed: int) -> torch
         tokens_BD: torch.Tensor = backbone(view.make(images_BCHW, batch.sizes_B2, keys_BV)[0])
         return tokens_BD.float()
     embedded: torch.Tensor | None = None
-    for height, width in batch.sizes_B2.unique(dim=0).tolist():
+    for height, width in sorted({(height, width) for height, width in batch.sizes_B2.tolist()}):
         same = (batch.sizes_B2 == batch.sizes_B2.new_tensor([height, width])).all(dim=1)
         tokens_BD = backbone(view.make(images_BCHW[same, :, :height, :width], batch.sizes_B2[same], keys_BV[same])[0]).float()
         embedded = tokens_BD.new_empty(len(batch), tokens_BD.shape[1]) if embedded is None else embedded
@@ -74,7 +77,8 @@ def check_channels(model: TrainedModel, metadata: Metadata, config: Config) -> N
     Raises:
         DataError: says both lists.
     """
-    wanted, found = model.card.channels, channel_names(metadata, None, config.model.channels)
+    # What the data call their channels counts before what a configuration, which may be the model's own, calls them.
+    wanted, found = model.card.channels, channel_names(metadata, None, metadata.channels or config.model.channels)
     both_named = not any(name.startswith("channel_") for name in (*wanted, *found))
     if len(wanted) != len(found) or (both_named and wanted != found):
         raise DataError(
@@ -97,9 +101,10 @@ def extract_features(
         baselines: also write features of the untrained network and intensity statistics.
 
     Raises:
-        DataError: no image can be read, or the channels are not the model's.
+        DataError: no image can be read, the channels are not the model's, or a column has a name that is needed here.
     """
     check_channels(model, metadata, config)
+    store.check_columns(metadata.frame, metadata.source)
     view = ViewKind.from_sections(config, ("testing_transfo",))
     networks = [model.backbone, model.untrained()] if baselines else [model.backbone]
     networks = [network.to(group.device).eval() for network in networks]
@@ -110,28 +115,32 @@ def extract_features(
     failed = 0
 
     with ArtifactWriter(output, store.KIND, with_manifest=group.is_first) as writer:
-        parts = [PartWriter(writer.path(store.part_name(group.rank)), metadata.frame, _names(store.FEATURE, model.card.embedding_dim))]
+        dim = model.card.embedding_dim
+        parts = [PartWriter(writer.path(store.part_name(group.rank)), metadata.frame, _names(store.FEATURE, dim))]
         if baselines:
-            columns = _names(store.UNTRAINED, model.card.embedding_dim) + intensity_names(model.card.channels)
+            columns = _names(store.UNTRAINED, dim) + intensity_names(model.card.channels)
             parts.append(PartWriter(writer.path(store.baseline_name(group.rank)), None, columns))
-        with parts[0], parts[1] if baselines else nullcontext(), Progress("extract", rows.stop - rows.start, enabled=group.is_first) as progress:
-            for keys, batch in zip(rows, load_batches(images, rows, workers, pin_memory=group.device.type == "cuda"), strict=True):
+        progress = Progress("extract", rows.stop - rows.start, enabled=group.is_first)
+        with parts[0], parts[1] if baselines else nullcontext(), progress:
+            for keys, read in zip(rows, load_batches(images, rows, workers, pin_memory=group.device.type == "cuda"), strict=True):
+                batch = read if view.side is not None else _refuse_tiny(read, images.urls, model.card.patch_size)
                 indices = np.array([index for _, index in keys])
                 here = batch.to(group.device)
-                values = [_by_row(_embed(network, view, here, model.card.seed), indices, batch, model.card.embedding_dim) for network in networks]
+                values = [_by_row(_embed(network, view, here, model.card.seed), indices, batch, dim) for network in networks]
                 reasons = dict(batch.failures)
                 parts[0].write(values[0], indices, model.artifact.fingerprint, [reasons.get(int(index)) for index in indices])
                 if baselines:
-                    intensities = _by_row(_intensities(batch), indices, batch, len(columns) - model.card.embedding_dim)
+                    intensities = _by_row(_intensities(batch), indices, batch, len(columns) - dim)
                     parts[1].write(np.hstack([values[1], intensities]))
                 failed += len(reasons)
                 progress.advance(len(keys))
         rate = progress.per_second
         names = [store.part_name(group.rank), *([store.baseline_name(group.rank)] if baselines else [])]
-        shares = gather_from_ranks(([writer.publish(name) for name in names], failed, rate))
+        share: Share = ([writer.publish(name) for name in names], failed, rate)
+        shares = gather_from_ranks(share)
         card = _card(model, metadata, config, baselines, shares)
         if group.is_first:
-            for entries, _, _ in shares[1:]:  # type: ignore[misc]
+            for entries, _, _ in shares[1:]:
                 for entry in entries:
                     writer.adopt(entry)
             writer.write_text(store.CARD, card.model_dump_json(indent=2) + "\n")
@@ -140,6 +149,20 @@ def extract_features(
 
 def _names(prefix: str, count: int) -> list[str]:
     return [f"{prefix}{index}" for index in range(count)]
+
+
+def _refuse_tiny(batch: Batch, urls: Sequence[str], patch: int) -> Batch:
+    """The batch without images that hold no whole patch, which become failures."""
+    fits_B = (batch.sizes_B2 >= patch).all(dim=1)
+    if bool(fits_B.all()):
+        return batch
+    tiny = tuple(
+        (index, f"{urls[index]}: is {height}×{width} px and the model's patch {patch} px; give larger images or resize in testing_transfo.")
+        for index, (height, width), fits in zip(batch.index_B.tolist(), batch.sizes_B2.tolist(), fits_B.tolist(), strict=True)
+        if not fits
+    )
+    images, sizes, indices, epochs = (tensor[fits_B] for tensor in (batch.images_BCHW, batch.sizes_B2, batch.index_B, batch.epoch_B))
+    return Batch(images, sizes, indices, epochs, failures=(*batch.failures, *tiny))
 
 
 @torch.inference_mode()
@@ -160,11 +183,10 @@ def _by_row(values: list[NDArray[np.float32]], indices: NDArray[np.int64], batch
     return rows
 
 
-def _card(model: TrainedModel, metadata: Metadata, config: Config, baselines: bool, shares: list[object]) -> FeaturesCard:
-    failures: list[tuple[list[FileEntry], int, float]] = shares  # type: ignore[assignment]
+def _card(model: TrainedModel, metadata: Metadata, config: Config, baselines: bool, shares: list[Share]) -> FeaturesCard:
     return FeaturesCard(
         rows=len(metadata),
-        failed_rows=sum(failed for _, failed, _ in failures),
+        failed_rows=sum(failed for _, failed, _ in shares),
         embedding_dim=model.card.embedding_dim,
         channels=model.card.channels,
         transforms=[[name, parameters] for name, parameters in config.section("testing_transfo")],
@@ -173,6 +195,6 @@ def _card(model: TrainedModel, metadata: Metadata, config: Config, baselines: bo
         data_fingerprint=metadata.fingerprint,
         model=model.artifact.url,
         model_fingerprint=model.artifact.fingerprint,
-        images_per_second=sum(rate for _, _, rate in failures),
+        images_per_second=sum(rate for _, _, rate in shares),
         versions={"dino4cells": dino4cells.__version__, "torch": torch.__version__, "python": platform.python_version()},
     )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dino4cells.artifacts import Artifact, open_artifact
-from dino4cells.errors import ArtifactError
+from dino4cells.errors import ArtifactError, DataError
 
 KIND = "features"
 CARD = "features.json"
@@ -57,6 +57,18 @@ def baseline_name(rank: int) -> str:
     return f"baseline-{rank:05d}.parquet"
 
 
+def check_columns(frame: pd.DataFrame, source: str) -> None:
+    """Refuse a table that has a column of a name that the store adds.
+
+    Raises:
+        DataError: names the column.
+    """
+    for taken in (MODEL_COLUMN, ERROR_COLUMN):
+        name = taken.removeprefix(PREFIX)
+        if name in frame.columns:
+            raise DataError(f"{source}: the column '{name}' has the name of one that extraction adds to the table; rename it.")
+
+
 class PartWriter:
     """Writes rows to one Parquet file in groups, so that memory does not grow with their number.
 
@@ -79,11 +91,18 @@ class PartWriter:
         self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
         self._waiting: list[pa.Table] = []
 
-    def write(self, values: NDArray[np.float32], rows: NDArray[np.int64] | None = None, model: str = "", errors: list[str | None] | None = None) -> None:
+    def write(
+        self,
+        values: NDArray[np.float32],
+        rows: NDArray[np.int64] | None = None,
+        model: str = "",
+        errors: list[str | None] | None = None,
+    ) -> None:
         """Add rows: values (rows, columns) and, for a file with metadata, which rows of the table they belong to."""
         table = pa.table({name: values[:, column] for column, name in enumerate(self.columns)})
         if self._metadata is not None:
-            described = self._metadata.iloc[rows].assign(**{MODEL_COLUMN: model, ERROR_COLUMN: pd.Series(errors, dtype=object).to_numpy()})
+            added = {MODEL_COLUMN: model, ERROR_COLUMN: pd.Series(errors, dtype=object).to_numpy()}
+            described = self._metadata.iloc[rows].assign(**added)
             described_table = pa.Table.from_pandas(described, schema=self._metadata_schema, preserve_index=False)
             table = pa.Table.from_arrays([*described_table.columns, *table.columns], schema=self._schema)
         self._waiting.append(table.cast(self._schema))

@@ -102,7 +102,7 @@ def load_model(url: str) -> TrainedModel:
         backbone = untrained_backbone(card)
         backbone.load_state_dict(safetensors.torch.load(artifact.read_bytes(WEIGHTS)))
     except (ValidationError, RuntimeError) as error:
-        raise ArtifactError(f"{url}: the model cannot be used ({str(error).splitlines()[0]}); train it again or use another one.") from error
+        raise ArtifactError(f"{url}: the model cannot be used ({str(error).splitlines()[0]}); train it again or use another.") from error
     return TrainedModel(card, config, backbone.eval(), artifact)
 
 

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dino4cells.models.vit import DinoVisionTransformer
+
 
 class WeightNormLinear(nn.Module):
     """A bias-free linear layer whose rows are g·v/‖v‖ (Salimans and Kingma 2016), with the published checkpoints' parameter names."""
@@ -56,7 +58,7 @@ class DINOHead(nn.Module):
 class DINONetwork(nn.Module):
     """A backbone and a head. Views of one size pass the backbone together; the head sees all at once."""
 
-    def __init__(self, backbone: nn.Module, head: DINOHead) -> None:
+    def __init__(self, backbone: DinoVisionTransformer, head: DINOHead) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
@@ -73,4 +75,6 @@ class DINONetwork(nn.Module):
         batch = views[0].shape[1]
         embeddings_ND = torch.cat([self.backbone(group.flatten(0, 1)) for group in views]).float()
         logits_NK = self.head(embeddings_ND).float()
-        return logits_NK.unflatten(0, (-1, batch)), embeddings_ND.unflatten(0, (-1, batch))
+        # Not unflatten(0, (-1, batch)): a process all of whose images are unreadable has an empty batch.
+        count = sum(len(group) for group in views)
+        return logits_NK.reshape(count, batch, logits_NK.shape[1]), embeddings_ND.reshape(count, batch, embeddings_ND.shape[1])

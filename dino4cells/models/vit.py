@@ -21,39 +21,49 @@ DEPTH = 12
 PATCH_SIZES = (8, 16)
 
 
-class DinoVisionTransformer(VisionTransformer):  # type: ignore[misc]
+class DinoVisionTransformer(VisionTransformer):
     """A ViT whose output is the normalized class token, for images of any size of at least one patch.
 
     Pixels at the right and bottom that do not fill a patch are not seen, as in the original's strided convolution.
     """
 
-    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+    pos_embed: nn.Parameter
+    cls_token: nn.Parameter
+
+    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # no attention masks here
         """Class token (B, D) of images (B, C, H, W)."""
         tokens_BTD: torch.Tensor = self.forward_features(images_BCHW)
         return tokens_BTD[:, 0]
 
-    def forward_features(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+    def forward_features(self, images_BCHW: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         """All tokens after the last norm (B, T, D)."""
-        patch = self.patch_embed.patch_size[0]
-        height, width = images_BCHW.shape[2] // patch, images_BCHW.shape[3] // patch
-        tokens_BTD = self.patch_embed(images_BCHW[:, :, : height * patch, : width * patch])
+        height, width = images_BCHW.shape[2:]
+        patch = self.patch_side
+        tokens_BTD = self.patch_embed(images_BCHW[:, :, : height // patch * patch, : width // patch * patch])
         tokens_BTD = torch.cat([self.cls_token.expand(len(tokens_BTD), -1, -1), tokens_BTD], dim=1)
         tokens_BTD = self.pos_drop(tokens_BTD + self.positions(height, width))
         tokens_BTD = self.blocks(tokens_BTD)
         normalized: torch.Tensor = self.norm(tokens_BTD)
         return normalized
 
-    def positions(self, height: int, width: int) -> torch.Tensor:
-        """Position embeddings (1, T, D) for a grid of patches, interpolated as DINO does (HANDBOOK, Files).
+    @property
+    def patch_side(self) -> int:
+        """Height and width of a patch in pixels."""
+        return int(self.patch_embed.patch_size[0])
 
-        Bicubic by the scale factor (n + 0.1)/N per side, without antialiasing, the class token apart.
+    def positions(self, height: int, width: int) -> torch.Tensor:
+        """Position embeddings (1, T, D) for images of `height` × `width` pixels, interpolated as DINO does (HANDBOOK, Files).
+
+        Bicubic by the scale factor (n + 0.1)/N per side, without antialiasing, the class token apart. As in the original, the stored
+        ones serve square images alone: one of 33 × 32 pixels has the grid of one of 32 × 32 and positions scaled by (n + 0.1)/n.
         """
         stored_1TD: torch.Tensor = self.pos_embed
         side = math.isqrt(stored_1TD.shape[1] - 1)
-        if (height, width) == (side, side):
+        rows, columns = height // self.patch_side, width // self.patch_side
+        if height == width and rows == side:
             return stored_1TD
         grid = stored_1TD[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
-        grid = F.interpolate(grid.float(), scale_factor=((height + 0.1) / side, (width + 0.1) / side), mode="bicubic", align_corners=False)
+        grid = F.interpolate(grid.float(), scale_factor=((rows + 0.1) / side, (columns + 0.1) / side), mode="bicubic", align_corners=False)
         return torch.cat([stored_1TD[:, :1], grid.permute(0, 2, 3, 1).flatten(1, 2).to(stored_1TD.dtype)], dim=1)
 
 
@@ -115,4 +125,4 @@ def use_plain_attention(backbone: nn.Module) -> None:
     """Replace the fused attention by matrix products: on CPU the fused backward is the slower one in bfloat16."""
     for module in backbone.modules():
         if hasattr(module, "fused_attn"):
-            module.fused_attn = False
+            module.fused_attn = False  # type: ignore[assignment]  # timm's attribute, unknown to nn.Module

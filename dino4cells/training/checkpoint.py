@@ -13,6 +13,7 @@ import logging
 import pickle
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,17 +45,27 @@ def load(url: str) -> Checkpoint:
     """
     content = storage.read_bytes(url)
     try:
+        _check_sums(content)
         with torch.serialization.safe_globals([argparse.Namespace]):
             checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{url}: holds more than tensors and settings, or is damaged, and is not read; use a checkpoint written by DINO4Cells."
         ) from error
-    except (RuntimeError, EOFError, zipfile.BadZipFile, KeyError, ValueError) as error:
+    except (RuntimeError, EOFError, zipfile.BadZipFile, zlib.error, LookupError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{url}: the checkpoint is damaged or incomplete; delete it or use an earlier one.") from error
     if not isinstance(checkpoint, dict) or "teacher" not in checkpoint:
         raise CheckpointError(f"{url}: not a DINO4Cells checkpoint (it has no 'teacher'); give the file that training wrote.")
     return checkpoint
+
+
+def _check_sums(content: bytes) -> None:
+    """Compare the checksums that torch.save wrote, which torch.load does not look at: a flipped bit is a wrong weight."""
+    if zipfile.is_zipfile(io.BytesIO(content)):  # older files are plain pickles
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(damaged)
 
 
 def backbone_weights(network: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
 TIMEOUT = timedelta(minutes=10)
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ def process_group(device: str = "auto") -> Iterator[ProcessGroup]:
     Args:
         device: `auto` (a GPU where there is one), `cpu` or `cuda`.
     """
-    rank, world_size, local_rank = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+    places = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
+    rank, world_size, local_rank = (int(os.environ.get(name, default)) for name, default in places)
     use_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     here = torch.device("cuda", local_rank) if use_gpu else torch.device("cpu")
     if use_gpu:
@@ -87,10 +90,10 @@ def wait_for_all() -> None:
         dist.barrier()
 
 
-def gather_from_ranks(value: object) -> list[object]:
+def gather_from_ranks(value: Value) -> list[Value]:
     """`value` of every process in the order of ranks, known to all of them."""
     if not dist.is_initialized():
         return [value]
-    gathered: list[object] = [None] * dist.get_world_size()
+    gathered = [value] * dist.get_world_size()
     dist.all_gather_object(gathered, value)
     return gathered

@@ -21,7 +21,7 @@ from dino4cells.errors import CheckpointError, ConfigError
 from dino4cells.models.head import DINOHead, DINONetwork
 from dino4cells.models.vit import build_backbone, use_plain_attention
 from dino4cells.training.checkpoint import Checkpoint
-from dino4cells.training.distributed import ProcessGroup
+from dino4cells.training.distributed import ProcessGroup, sum_over_ranks
 from dino4cells.training.loss import dino_loss, koleo_loss
 from dino4cells.training.optimizer import build_optimizer, clip_gradients, set_rates, update_teacher
 from dino4cells.training.schedules import Schedules
@@ -79,18 +79,20 @@ class DINO:
         self._student_over_ranks: nn.Module = self.student
         if group.world_size > 1:
             ids = [group.device] if group.device.type == "cuda" else None
-            self._student_over_ranks = DistributedDataParallel(
-                self.student, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True
-            )
+            self._student_over_ranks = DistributedDataParallel(self.student, device_ids=ids, gradient_as_bucket_view=True)
         if group.device.type == "cpu":
             use_plain_attention(self.student)
             use_plain_attention(self.teacher)
         self._autocast = autocast_type(config.model.precision, group.device)
 
     def step(self, batch: Batch, seen: int) -> torch.Tensor:
-        """One step on a batch of this process, after `seen` samples over all processes; returns the loss, detached.
+        """One step on a batch of this process, after `seen` samples over all processes.
 
-        Its randomness is a function of the seed, the samples and `seen`, so that a resumed run continues exactly.
+        Its randomness is a function of the seed, the samples and `seen`, so that a resumed run continues exactly. Batches of the
+        processes may differ in size, or be empty, where images could not be read: every image weighs the same.
+
+        Returns:
+            A detached scalar whose mean over the processes is the mean loss of their images.
         """
         torch.manual_seed(hash((self.config.seed, seen, self.group.rank)) & 0xFFFFFFFF)  # stochastic depth
         self.student.train()
@@ -102,7 +104,7 @@ class DINO:
                 teacher_GBK, _ = self.teacher([global_GBCHW])
             student_VBK, embeddings_VBD = self._student_over_ranks(views)
         targets_GBK = self.targets(teacher_GBK, self.schedules.teacher_temperature(seen))
-        loss = dino_loss(student_VBK, targets_GBK, self.config.student_temp)
+        loss = dino_loss(student_VBK, targets_GBK, self.config.student_temp) * self._weight(len(batch))
         objective = loss
         if self.config.koleo_weight:
             spread = sum(koleo_loss(view_BD) for view_BD in embeddings_VBD[:GLOBAL_VIEWS])
@@ -118,6 +120,13 @@ class DINO:
         self.optimizer.step()
         update_teacher(self.teacher, self.student, self.schedules.momentum(seen))
         return loss.detach()
+
+    def _weight(self, batch: int) -> torch.Tensor | float:
+        """What the mean over this process counts in DDP's plain mean over processes, which takes their batches for equal."""
+        if self.group.world_size == 1:
+            return 1.0
+        images = sum_over_ranks(torch.tensor(float(batch), device=self.group.device))
+        return batch * self.group.world_size / images.clamp(min=1)
 
     def _mixed_precision(self) -> torch.autocast | nullcontext[None]:
         if self._autocast == torch.float32:
@@ -149,9 +158,10 @@ class DINO:
             self.teacher.load_state_dict(checkpoint["teacher"])
             self.targets.load_state_dict(checkpoint["dino_loss"])
             self.optimizer.load_state_dict(checkpoint["optimizer"])
+            return int(checkpoint["samples_seen"])
         except (RuntimeError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[-1].strip()
+            reason = str(error).strip().splitlines()[-1].strip().rstrip(".")
             raise CheckpointError(
-                f"{where}: the checkpoint belongs to another network ({reason}); use the configuration it was trained with, or another output."
+                f"{where}: the checkpoint belongs to another network ({reason}); "
+                "use the configuration it was trained with, or another output."
             ) from error
-        return int(checkpoint["samples_seen"])

@@ -29,9 +29,9 @@ def dino_loss(student_logits_VBK: torch.Tensor, targets_GBK: torch.Tensor, stude
         student_temperature: τ.
 
     Returns:
-        A scalar.
+        A scalar; 0 for a batch without images.
     """
-    views, globals_ = len(student_logits_VBK), len(targets_GBK)
+    (views, batch), globals_ = student_logits_VBK.shape[:2], len(targets_GBK)
     pairs = globals_ * (views - 1)
     scaled_VBK = student_logits_VBK / student_temperature
     seen_by = torch.full((views, 1), float(globals_), dtype=scaled_VBK.dtype, device=scaled_VBK.device)
@@ -39,7 +39,7 @@ def dino_loss(student_logits_VBK: torch.Tensor, targets_GBK: torch.Tensor, stude
     entropy_B = (seen_by * scaled_VBK.logsumexp(dim=-1)).sum(dim=0)
     others_GBK = scaled_VBK.sum(dim=0) - scaled_VBK[:globals_]
     agreement_B = (targets_GBK * others_GBK).sum(dim=(0, 2))
-    return (entropy_B - agreement_B).mean() / pairs
+    return (entropy_B - agreement_B).sum() / (pairs * max(1, batch))
 
 
 def koleo_loss(embeddings_BD: torch.Tensor) -> torch.Tensor:

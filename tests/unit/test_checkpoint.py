@@ -1,0 +1,132 @@
+"""Checkpoints: what is kept, what is skipped, what is refused."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import pickle
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from dino4cells.errors import CheckpointError, StorageError
+from dino4cells.training import checkpoint as checkpoints
+
+
+def checkpoint(seen: int = 0) -> checkpoints.Checkpoint:
+    """As the published code writes it, with `samples_seen`."""
+    network = {"backbone.cls_token": torch.full((1, 1, 4), float(seen)), "head.mlp.0.weight": torch.randn(64, 64)}
+    return {
+        "student": {f"module.{name}": value for name, value in network.items()},
+        "teacher": network,
+        "optimizer": {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
+        "epoch": 1,
+        "args": argparse.Namespace(arch="vit_tiny", lr=0.1, channels=["DNA"]),
+        "dino_loss": {"center": torch.zeros(1, 8)},
+        "fp16_scaler": None,
+        "samples_seen": seen,
+    }
+
+
+def written(directory: Path, *seen: int) -> str:
+    for number in seen:
+        checkpoints.save(str(directory), checkpoint(number))
+    return str(directory)
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_a_checkpoint_is_read_back_as_it_was(tmp_path: Path) -> None:
+    read = checkpoints.load(checkpoints.save(str(tmp_path), checkpoint(7)))
+    assert read["args"] == argparse.Namespace(arch="vit_tiny", lr=0.1, channels=["DNA"])
+    assert set(read) == set(checkpoint())
+    assert torch.equal(read["student"]["module.backbone.cls_token"], torch.full((1, 1, 4), 7.0))
+
+
+def test_the_two_latest_are_kept_by_samples_and_not_by_name(tmp_path: Path) -> None:
+    written(tmp_path, 900, 1_000, 20_000_000_000)
+    assert names(tmp_path) == ["checkpoint-000000001000.pth", "checkpoint-020000000000.pth"]
+    assert checkpoints.load_latest(str(tmp_path))["samples_seen"] == 20_000_000_000
+
+
+def test_other_files_of_the_directory_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    written(tmp_path, 1, 2, 3)
+    assert "notes.txt" in names(tmp_path)
+
+
+def test_a_directory_that_is_not_there_has_no_checkpoint(tmp_path: Path) -> None:
+    assert checkpoints.load_latest(str(tmp_path / "none")) is None
+    assert checkpoints.load_latest("memory://none") is None
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "zeros"])
+def test_a_damaged_newest_checkpoint_is_skipped_with_a_warning(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    written(tmp_path, 8, 16)
+    newest = tmp_path / "checkpoint-000000000016.pth"
+    content = newest.read_bytes()
+    newest.write_bytes({"truncated": content[:-300], "empty": b"", "text": b"not a checkpoint", "zeros": bytes(len(content))}[damage])
+    with caplog.at_level(logging.WARNING):
+        assert checkpoints.load_latest(str(tmp_path))["samples_seen"] == 8
+    assert "checkpoint-000000000016.pth" in caplog.text
+
+
+def test_damage_anywhere_in_the_file_is_a_checkpoint_error_or_harmless(tmp_path: Path) -> None:
+    good = checkpoints.dump(checkpoint(8))
+    path, dice = tmp_path / "damaged.pth", random.Random(0)
+    for trial in range(300):
+        damaged = bytearray(good)
+        for place in dice.sample(range(len(good)), 1 + trial % 20):
+            damaged[place] ^= dice.randrange(1, 256)
+        path.write_bytes(damaged[: dice.randrange(1, len(good))] if trial % 3 == 0 else damaged)
+        try:
+            read = checkpoints.load(str(path))
+        except CheckpointError:
+            continue
+        # Only what the format does not use, such as padding and time stamps, may change unseen.
+        assert torch.equal(read["teacher"]["backbone.cls_token"], torch.full((1, 1, 4), 8.0))
+
+
+class Payload:
+    """What an attacker's file would run."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (print, ("this must not run",))
+
+
+@pytest.mark.parametrize("extra", [Payload(), Path("x"), argparse.ArgumentParser])
+def test_a_file_that_holds_more_than_tensors_and_settings_is_refused(
+    tmp_path: Path, extra: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({**checkpoint(), "extra": extra}, tmp_path / "evil.pth")
+    with pytest.raises(CheckpointError, match=r"evil\.pth: holds more than tensors"):
+        checkpoints.load(str(tmp_path / "evil.pth"))
+    assert "this must not run" not in capsys.readouterr().out
+
+
+def test_a_plain_pickle_is_refused_without_being_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps(Payload(), protocol=2))
+    with pytest.raises(CheckpointError):
+        checkpoints.load(str(tmp_path / "evil.pth"))
+    assert "this must not run" not in capsys.readouterr().out
+
+
+def test_a_file_without_teacher_is_no_checkpoint(tmp_path: Path) -> None:
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="no 'teacher'"):
+        checkpoints.load(str(tmp_path / "other.pth"))
+
+
+def test_a_checkpoint_that_is_not_there_is_a_storage_error(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"none\.pth"):
+        checkpoints.load(str(tmp_path / "none.pth"))
+
+
+def test_backbone_weights_are_found_in_the_student_and_in_the_teacher() -> None:
+    saved = checkpoint(3)
+    for network in (saved["student"], saved["teacher"]):
+        assert list(checkpoints.backbone_weights(network)) == ["cls_token"]

@@ -1,0 +1,132 @@
+"""The vision transformer: its sizes, its names, its positions, its seeds."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dino4cells.errors import ConfigError
+from dino4cells.models.vit import DinoVisionTransformer, build_backbone, use_plain_attention
+
+# HANDBOOK, Files: what follows `backbone.` in a published checkpoint.
+BLOCK = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
+
+
+def published_names() -> set[str]:
+    layers = ["patch_embed.proj", "norm", *(f"blocks.{number}.{layer}" for number in range(12) for layer in BLOCK)]
+    return {"cls_token", "pos_embed", *(f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias"))}
+
+
+@pytest.fixture(scope="module")
+def tiny() -> DinoVisionTransformer:
+    """vit_tiny for four channels, patches of 8 pixels, positions of 32 × 32 pixels."""
+    backbone = build_backbone("vit_tiny", 8, 32, 4).eval()
+    # Random positions are so small that a wrong one would hardly show.
+    torch.nn.init.normal_(backbone.pos_embed)
+    return backbone
+
+
+@pytest.mark.parametrize(("arch", "width", "heads"), [("vit_tiny", 192, 3), ("vit_small", 384, 6), ("vit_base", 768, 12)])
+def test_architectures_have_the_published_widths_and_parameter_names(arch: str, width: int, heads: int) -> None:
+    built = build_backbone(arch, 16, 32, 3)
+    assert set(built.state_dict()) == published_names()
+    assert len(built.blocks) == 12
+    assert built.blocks[0].attn.num_heads == heads
+    assert built.cls_token.shape == (1, 1, width)
+
+
+@pytest.mark.parametrize("patch", [8, 16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 8, 12])
+def test_any_number_of_channels_and_both_patch_sizes_give_a_class_token(channels: int, patch: int) -> None:
+    backbone = build_backbone("vit_tiny", patch, 32, channels)
+    assert backbone.patch_embed.proj.weight.shape == (192, channels, patch, patch)
+    with torch.inference_mode():
+        assert backbone(torch.zeros(2, channels, 32, 32)).shape == (2, 192)
+
+
+def test_deit_is_another_name_of_the_same_network() -> None:
+    one, other = build_backbone("deit_tiny", 16, 32, 3), build_backbone("vit_tiny", 16, 32, 3)
+    assert all(torch.equal(one.state_dict()[name], value) for name, value in other.state_dict().items())
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (8, 8), (37, 50), (9, 100), (64, 16)])
+def test_images_of_any_size_are_embedded_and_an_unfilled_margin_is_not_seen(tiny: DinoVisionTransformer, height: int, width: int) -> None:
+    image = torch.randn(1, 4, height, width, generator=torch.Generator().manual_seed(0))
+    margin = image.clone()
+    margin[:, :, height // 8 * 8 :], margin[..., width // 8 * 8 :] = 7, 7
+    with torch.inference_mode():
+        tokens = tiny.forward_features(image)
+        assert tokens.shape == (1, 1 + (height // 8) * (width // 8), 192)
+        assert torch.equal(tiny(margin), tokens[:, 0])
+
+
+def positions_as_dino_has_them(pos_embed: torch.Tensor, first: int, second: int, patch: int) -> torch.Tensor:
+    """DINO's `interpolate_pos_encoding` for images of first × second pixels (HANDBOOK, Files)."""
+    number = pos_embed.shape[1] - 1
+    patches = (first // patch) * (second // patch)
+    if patches == number and first == second:
+        return pos_embed
+    side = int(number**0.5)
+    grid = pos_embed[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    factor = ((first // patch + 0.1) / side, (second // patch + 0.1) / side)
+    grid = F.interpolate(grid, scale_factor=factor, mode="bicubic")
+    assert tuple(grid.shape[2:]) == (first // patch, second // patch)
+    return torch.cat((pos_embed[:, :1], grid.permute(0, 2, 3, 1).reshape(1, patches, -1)), dim=1)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (16, 16), (64, 64), (24, 72), (33, 32), (36, 36), (8, 104)])
+def test_positions_are_interpolated_as_dino_does(tiny: DinoVisionTransformer, height: int, width: int) -> None:
+    with torch.inference_mode():
+        assert torch.equal(tiny.positions(height, width), positions_as_dino_has_them(tiny.pos_embed, height, width, 8))
+
+
+@pytest.mark.parametrize("side", range(1, 40))
+def test_every_grid_gets_as_many_positions_as_it_has_patches(tiny: DinoVisionTransformer, side: int) -> None:
+    with torch.inference_mode():
+        assert tiny.positions(8 * side, 8 * (41 - side)).shape == (1, 1 + side * (41 - side), 192)
+
+
+def test_positions_receive_a_gradient_through_the_interpolation(tiny: DinoVisionTransformer) -> None:
+    tiny.positions(16, 24).square().sum().backward()
+    assert tiny.pos_embed.grad is not None
+    assert (tiny.pos_embed.grad != 0).all()
+
+
+def test_weights_depend_on_the_seed_alone_and_the_global_generator_stays_where_it_was() -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = build_backbone("vit_tiny", 8, 32, 4, seed=3)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    again, other = build_backbone("vit_tiny", 8, 32, 4, seed=3), build_backbone("vit_tiny", 8, 32, 4, seed=4)
+    for name, value in first.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value)
+    assert not torch.equal(first.pos_embed, other.pos_embed)
+
+
+def test_stochastic_depth_acts_in_training_alone() -> None:
+    backbone = build_backbone("vit_tiny", 8, 16, 1, drop_path_rate=0.5)
+    image = torch.randn(8, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(backbone.eval()(image), backbone(image))
+        assert not torch.equal(backbone.train()(image), backbone(image))
+
+
+def test_plain_attention_computes_what_the_fused_one_does() -> None:
+    backbone = build_backbone("vit_tiny", 8, 16, 1).eval()
+    image = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        fused = backbone(image)
+        use_plain_attention(backbone)
+        assert not backbone.blocks[0].attn.fused_attn
+        torch.testing.assert_close(backbone(image), fused, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arch", "patch", "size", "words"),
+    [("resnet50", 8, 32, "model.arch: 'resnet50'"), ("vit_tiny", 14, 32, "model.patch_size"), ("vit_tiny", 16, 8, "model.image_size")],
+)
+def test_a_network_that_does_not_exist_is_refused_by_the_key_at_fault(arch: str, patch: int, size: int, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        build_backbone(arch, patch, size, 3)

@@ -21,7 +21,7 @@ from dino4cells.config import Config
 from dino4cells.data.dataset import Batch, CellImages, channel_names, load_batches
 from dino4cells.data.metadata import Metadata
 from dino4cells.data.sampler import SampleStream
-from dino4cells.errors import ConfigError, DataError
+from dino4cells.errors import CheckpointError, ConfigError, DataError
 from dino4cells.models import artifact
 from dino4cells.models.artifact import ModelCard, TrainingSummary
 from dino4cells.progress import Progress
@@ -33,6 +33,8 @@ from dino4cells.training.schedules import Schedules
 RECORDS = 200  # lines of log.jsonl that a run aims at
 SUMMARY_SHARE = 0.05  # of the records, at either end, whose mean loss is reported
 LISTED_FAILURES = 20
+# Steps between two looks at the clock and for SIGTERM, which all processes take together: on a GPU that waits for its queue.
+CHECK_EVERY = {"cpu": 1, "cuda": 10}
 logger = logging.getLogger(__name__)
 Record = dict[str, float]
 
@@ -82,6 +84,7 @@ def fit(
     Raises:
         ConfigError: a batch larger than the data, a transform that does not fit, or another key that is wrong.
         DataError: no image can be read, too many cannot, or their channels are not those announced.
+        CheckpointError: the checkpoints are of a run with another network or other data.
         Interrupted: the run was asked to stop; a checkpoint was written.
     """
     model = config.model
@@ -90,13 +93,13 @@ def fit(
     stream = SampleStream(len(metadata), model.epochs, batch_size, model.seed, rank=group.rank, world_size=group.world_size)
     schedules = Schedules.from_config(model, len(metadata), stream.total, batch_size)
     dino = DINO(config, len(channels), schedules, group)
-    seen, log = _resume(dino, resume_directory)
+    seen, log = _resume(dino, resume_directory, metadata)
     stream = SampleStream(len(metadata), model.epochs, batch_size, model.seed, seen, group.rank, group.world_size)
     images = CellImages(metadata.urls, len(channels))
     started, seen_before = time.monotonic(), seen
 
     with Progress("train", stream.total, done=seen, enabled=group.is_first) as progress:
-        seen = _run(dino, stream, images, log, progress, resume_directory, len(metadata), on_record)
+        seen = _run(dino, stream, images, log, progress, resume_directory, metadata, on_record)
     seconds = time.monotonic() - started
     if not log.records:
         raise ConfigError(f"model.epochs: {model.epochs} epochs of {len(metadata)} images hold no step of {batch_size} images; raise it.")
@@ -106,7 +109,7 @@ def fit(
         arch=model.arch,
         patch_size=model.patch_size,
         image_size=model.image_size,
-        embedding_dim=dino.student.backbone.embed_dim,
+        embedding_dim=dino.teacher.backbone.embed_dim,
         channels=channels,
         seed=model.seed,
         normalization=[[name, parameters] for name, parameters in config.section("testing_transfo")],
@@ -128,7 +131,7 @@ def fit(
         versions={"dino4cells": dino4cells.__version__, "torch": torch.__version__, "python": platform.python_version()},
     )
     if group.is_first:
-        _write(dino, card, config, log.records, output, seen)
+        _write(dino, card, config, log, metadata, output)
         storage.remove(resume_directory)
     return card
 
@@ -137,14 +140,25 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def _resume(dino: DINO, directory: str) -> tuple[int, RunLog]:
+def _resume(dino: DINO, directory: str, metadata: Metadata) -> tuple[int, RunLog]:
     found = checkpoints.load_latest(directory)
     if found is None:
         return 0, RunLog()
+    if found.get("data_fingerprint") != metadata.fingerprint:
+        raise CheckpointError(
+            f"{directory}: holds checkpoints of an unfinished run on other data than {metadata.source}; "
+            "choose another output, or delete them to start anew."
+        )
     seen = dino.restore(found, directory)
     if dino.group.is_first:
         logger.warning("Continuing after %s images from %s.", f"{seen:,}", directory)
-    return seen, RunLog(records=list(found.get("log", [])))
+    return seen, RunLog(records=list(found.get("log", [])), failures=dict(found.get("failures", {})))
+
+
+def _state(dino: DINO, log: RunLog, metadata: Metadata, seen: int) -> checkpoints.Checkpoint:
+    """The checkpoint of the networks, and what a run knows besides."""
+    run = {"log": log.records, "failures": log.failures, "data_fingerprint": metadata.fingerprint}
+    return {**dino.checkpoint(seen, seen // len(metadata)), **run}
 
 
 def _run(
@@ -154,37 +168,44 @@ def _run(
     log: RunLog,
     progress: Progress,
     resume_directory: str,
-    length: int,
+    metadata: Metadata,
     on_record: Callable[[DINO, int, float], None] | None,
 ) -> int:
     """The loop over steps; returns the samples seen."""
-    group, config = dino.group, dino.config
+    group, config, length = dino.group, dino.config, len(metadata)
     seen, started, saved = stream.start, time.monotonic(), time.monotonic()
-    every = max(1, len(stream) // RECORDS)
+    every = max(1, stream.total // stream.batch_size // RECORDS)
     # On a CPU the reading processes would only compete with the training ones.
     workers = config.num_workers if group.device.type == "cuda" else 0
     with _stop_signal() as stop:
         for number, batch in enumerate(load_batches(images, stream, workers, pin_memory=group.device.type == "cuda"), start=1):
-            _note_failures(log, batch)
+            _note_failures(log, batch, length, config.max_bad_images)
             log.losses.append(dino.step(batch, seen))
             seen += stream.batch_size
-            due = number % every == 0 or number == len(stream)
-            if due:
+            last, note = number == len(stream), None
+            asked = late = False
+            if number % CHECK_EVERY[group.device.type] == 0 and not last:  # after the last step the model itself is written
+                asked, late = _any_process(stop(), time.monotonic() - saved > 60 * config.checkpoint_minutes, group)
+            if asked or late or last or seen // stream.batch_size % every == 0:
                 record = _record(dino, log, seen, length, (seen - stream.start) / (time.monotonic() - started))
-                _check_failures(log, length, config.max_bad_images, group.device)
+                note = f"epoch {seen / length:.1f}/{config.epochs} · loss {record['loss']:.3f}"
+                _share_failures(log, length, config.max_bad_images, group.device)
                 if on_record:
                     on_record(dino, seen, time.monotonic() - started)
-                wants = torch.tensor([float(stop()), float(time.monotonic() - saved > 60 * config.checkpoint_minutes)], device=group.device)
-                asked, late = (bool(value) for value in max_over_ranks(wants).tolist())
-                if (asked or late) and number < len(stream):
-                    if group.is_first:
-                        checkpoints.save(resume_directory, {**dino.checkpoint(seen, seen // length), "log": log.records})
-                    saved = time.monotonic()
-                if asked:
-                    raise Interrupted
-            note = f"epoch {seen / length:.1f}/{config.epochs} · loss {record['loss']:.3f}" if log.records and due else None
+            if asked or late:
+                if group.is_first:
+                    checkpoints.save(resume_directory, _state(dino, log, metadata, seen))
+                saved = time.monotonic()
+            if asked:
+                raise Interrupted
             progress.advance(stream.batch_size, note)
     return seen
+
+
+def _any_process(asked: bool, late: bool, group: ProcessGroup) -> tuple[bool, bool]:
+    """Either answer is true where it is true in any process, so that all of them act on the same step."""
+    answers = max_over_ranks(torch.tensor([float(asked), float(late)], device=group.device)).tolist()
+    return bool(answers[0]), bool(answers[1])
 
 
 def _record(dino: DINO, log: RunLog, seen: int, length: int, rate: float) -> Record:
@@ -209,27 +230,33 @@ def _record(dino: DINO, log: RunLog, seen: int, length: int, rate: float) -> Rec
     return record
 
 
-def _note_failures(log: RunLog, batch: Batch) -> None:
+def _note_failures(log: RunLog, batch: Batch, length: int, limit: float) -> None:
+    """Remember and list images that could not be read; stops at once where this process alone has too many (a store that is gone)."""
     for index, reason in batch.failures:
         if index not in log.failures:
             log.failures[index] = reason
             if len(log.failures) <= LISTED_FAILURES:
                 logger.warning("Skipped: %s", reason)
-    if not len(batch):
-        raise DataError(f"None of the {len(batch.failures)} images of a batch can be read; the first says: {batch.failures[0][1]}")
+    _check_failures(log, length, limit)
 
 
-def _check_failures(log: RunLog, length: int, limit: float, device: torch.device) -> None:
+def _share_failures(log: RunLog, length: int, limit: float, device: torch.device) -> None:
+    """Bring the failures of all processes together."""
     if not sum_over_ranks(torch.tensor(len(log.failures), device=device)).item():
         return
     merged: dict[int, str] = {}
     for failures in gather_from_ranks(log.failures):
-        merged.update(failures)  # type: ignore[call-overload]
+        merged.update(failures)
     log.failures = merged
-    if len(merged) > max(1, limit * length):
+    _check_failures(log, length, limit)
+
+
+def _check_failures(log: RunLog, length: int, limit: float) -> None:
+    # In a small table a single image is more than the usual limit; only a limit of 0 means none at all.
+    if len(log.failures) > (max(1, int(limit * length)) if limit else 0):
         raise DataError(
-            f"{len(merged)} of {length} images cannot be read, more than model.max_bad_images ({limit:.1%}) allows; "
-            f"mend them or raise the limit; the first says: {next(iter(merged.values()))}"
+            f"{len(log.failures)} of {length} images cannot be read, more than model.max_bad_images ({limit:.1%}) allows; "
+            f"mend them or raise the limit; the first says: {next(iter(log.failures.values()))}"
         )
 
 
@@ -252,10 +279,11 @@ def _stop_signal() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _write(dino: DINO, card: ModelCard, config: Config, records: list[Record], output: str, seen: int) -> None:
+def _write(dino: DINO, card: ModelCard, config: Config, log: RunLog, metadata: Metadata, output: str) -> None:
+    state = _state(dino, log, metadata, card.training.samples_seen)
     with ArtifactWriter(output, artifact.KIND) as writer:
         writer.write_bytes(artifact.WEIGHTS, artifact.dump_weights(dino.teacher.backbone))
-        writer.write_bytes(artifact.CHECKPOINT, checkpoints.dump({**dino.checkpoint(seen, int(card.training.epochs)), "log": records}))
+        writer.write_bytes(artifact.CHECKPOINT, checkpoints.dump(state))
         writer.write_text(artifact.CARD, card.model_dump_json(indent=2) + "\n")
         writer.write_text(artifact.CONFIG, config.to_yaml())
-        writer.write_text(artifact.LOG, "".join(json.dumps(record) + "\n" for record in records))
+        writer.write_text(artifact.LOG, "".join(json.dumps(record) + "\n" for record in log.records))

@@ -24,11 +24,12 @@ import numpy as np
 import torch
 from sklearn.decomposition import PCA
 
+from dino4cells.augment.normalization import with_data_statistics
 from dino4cells.augment.views import ViewKind
 from dino4cells.classify import CrossValidation, Folds, cross_validate, make_folds
 from dino4cells.config_file import load_config
 from dino4cells.data.dataset import Batch, CellImages, to_unit_range
-from dino4cells.data.metadata import Metadata, read_metadata
+from dino4cells.data.metadata import read_metadata
 from dino4cells.features.extract import embed
 from dino4cells.features.intensity import intensity_statistics
 from dino4cells.training.distributed import ProcessGroup, gather_from_ranks, process_group
@@ -80,8 +81,9 @@ def judge_data_set(
     groups = metadata.frame[group_column].to_numpy() if group_column else None
     folds = make_folds(labels, groups, group_name=group_column or "group")
     epochs = max(1, round(images_seen / len(metadata)))
-    config = load_config(preset="small", overrides={"epochs": epochs, **overrides})
-    batch = _all_images(metadata)
+    images = CellImages(metadata.urls, channels=3)
+    config = with_data_statistics(load_config(preset="small", overrides={"epochs": epochs, **overrides}), images)
+    batch = images.__getitems__([(0, index) for index in range(len(images))])
     view = ViewKind.from_sections(config, ("testing_transfo",))
 
     def say(text: str) -> None:
@@ -119,11 +121,6 @@ def judge_data_set(
             say(f"{seconds:,.0f} s of training, {rate:.0f} images/s")
             scores["images_per_second"] = round(rate, 1)
     return scores
-
-
-def _all_images(metadata: Metadata) -> Batch:
-    images = CellImages(metadata.urls, channels=3, cache_bytes=0)
-    return images.__getitems__([(0, index) for index in range(len(images))])
 
 
 def _embed_all(backbone: torch.nn.Module, view: ViewKind, batch: Batch, group: ProcessGroup) -> np.ndarray:

@@ -17,6 +17,7 @@ import torch
 import dino4cells
 from dino4cells import storage
 from dino4cells.artifacts import ArtifactWriter
+from dino4cells.augment.normalization import with_data_statistics
 from dino4cells.config import Config
 from dino4cells.data.dataset import Batch, CellImages, channel_names, load_batches
 from dino4cells.data.metadata import Metadata
@@ -92,10 +93,11 @@ def fit(
     batch_size = model.batch_size or model.batch_size_per_gpu * group.world_size
     stream = SampleStream(len(metadata), model.epochs, batch_size, model.seed, rank=group.rank, world_size=group.world_size)
     schedules = Schedules.from_config(model, len(metadata), stream.total, batch_size)
+    images = CellImages(metadata.urls, len(channels))
+    fingerprint, config = config.fingerprint(), with_data_statistics(config, images)
     dino = DINO(config, len(channels), schedules, group)
     seen, log = _resume(dino, resume_directory, metadata)
     stream = SampleStream(len(metadata), model.epochs, batch_size, model.seed, seen, group.rank, group.world_size)
-    images = CellImages(metadata.urls, len(channels))
     started, seen_before = time.monotonic(), seen
 
     with Progress("train", stream.total, done=seen, enabled=group.is_first) as progress:
@@ -127,7 +129,7 @@ def fit(
         ),
         data=metadata.source,
         data_fingerprint=metadata.fingerprint,
-        config_fingerprint=config.fingerprint(),
+        config_fingerprint=fingerprint,
         versions={"dino4cells": dino4cells.__version__, "torch": torch.__version__, "python": platform.python_version()},
     )
     if group.is_first:

@@ -46,7 +46,7 @@ def build_optimizer(student: nn.Module, config: ModelConfig) -> torch.optim.Opti
         return torch.optim.SGD(groups, lr=0.0, momentum=0.9)
     if config.optimizer == "lars":
         return LARS(groups)
-    return torch.optim.AdamW(groups, lr=0.0, foreach=True)
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, config.adam_beta2), fused=True)
 
 
 def set_rates(optimizer: torch.optim.Optimizer, lr: float, weight_decay: float) -> None:

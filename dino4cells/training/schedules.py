@@ -60,7 +60,7 @@ class Schedules:
         return cls(
             lr=Cosine(config.lr * scale, min(config.min_lr, config.lr * scale), total, warmup=samples(config.warmup_epochs)),
             weight_decay=Cosine(config.weight_decay, config.weight_decay_end, total),
-            momentum=Cosine(config.momentum_teacher, 1.0, total),
+            momentum=Cosine(config.momentum_teacher, config.momentum_teacher_end, total),
             teacher_temperature=Cosine(
                 config.teacher_temp,
                 config.teacher_temp,

@@ -79,7 +79,7 @@ def _fault(error: ValidationError) -> str:
     parameter = ".".join(str(part) for part in first["loc"])
     if first["type"] == "missing":
         return f" needs a '{parameter}'"
-    reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("Tuple ")
     return f": '{parameter}' {reason} (given: {first['input']!r})" if parameter else f": {reason}"
 
 

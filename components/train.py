@@ -19,7 +19,7 @@ def train(
     """Train a vision transformer on images of single cells, without labels (DINO).
 
     Args:
-        data: Directory or URL (s3://…) that holds a metadata.csv (column 'file', one row a cell). Empty: the configuration's, else simulated.
+        data: Directory or URL (s3://…) that holds a metadata.csv (column 'file', a row a cell). Empty: the configuration's, or simulated.
         preset: Settings to start from: 'small' (a few thousand small cells) or 'handbook' (the published defaults).
         config: A config.yaml of the handbook, its text or its URL; its keys override the preset.
         overrides: Single keys that override both, such as 'epochs=20 model.seed=1'.

@@ -78,16 +78,16 @@ def simulate(
     )
 
 
-@app.command(context_settings=ANY_KEY, epilog=ANY_KEY_HELP)
-def config(
+@app.command("config", context_settings=ANY_KEY, epilog=ANY_KEY_HELP)
+def show_config(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="YAML", help="A config.yaml, or nothing.")] = "",
+    config: ConfigOption = "",
     preset: PresetOption = "",
 ) -> None:
     """Print the resolved configuration: defaults, preset, file and options together."""
     from dino4cells import steps
 
-    print(steps.configuration(source, preset, _overrides(context)).to_yaml(), end="")
+    print(steps.configuration(config, preset, _overrides(context)).to_yaml(), end="")
 
 
 @app.command(context_settings=ANY_KEY, epilog=ANY_KEY_HELP)
@@ -280,7 +280,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     try:
-        app()
+        app(prog_name="dino4cells")
     except Dino4CellsError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None

@@ -16,6 +16,7 @@ import numpy as np
 import dino4cells
 from dino4cells import storage
 from dino4cells.artifacts import ArtifactWriter, is_complete, open_artifact
+from dino4cells.augment.normalization import needs_data_statistics
 from dino4cells.classify import evaluate as judge
 from dino4cells.classify.evaluate import Evaluation, check_classes, evaluate, fitted_classifiers
 from dino4cells.cluster.job import JobSpec, Processes
@@ -116,7 +117,7 @@ def train(
     Raises:
         Dino4CellsError: what the user can fix.
     """
-    output = storage.absolute(_required(output or config.model.output_dir, "model.output_dir", "where the model goes"))
+    output = storage.absolute(_required(output or config.model.output_dir, "model.output_dir", "--output", "where the model goes"))
     resume_directory = f"{output.rstrip('/')}.checkpoints"
     metadata = _metadata(config, data)
     if is_complete(output) and not overwrite:
@@ -126,9 +127,9 @@ def train(
     if processes is None:
         with process_group(device) as group:
             if group.is_first:
-                _refuse_finished(output, overwrite)
+                _check_output(output, overwrite)
             return fit(config, metadata, output, group, resume_directory=resume_directory)
-    _refuse_finished(output, overwrite)
+    _check_output(output, overwrite)
     arguments = ["--output", output, "--device", device, *_inputs(config, data, overwrite)]
     processes.launcher.run(JobSpec("train", "dino4cells.training", tuple(arguments), processes.nodes, processes.per_node))
     return load_model(output).card
@@ -163,16 +164,21 @@ def extract(
     model = _model_artifact(model)
     trained = load_model(model)
     config = config or trained.config
+    if needs_data_statistics(config):
+        # `Normalize` by the data means those that the model has learnt from; its own configuration holds the numbers.
+        config = config.model_copy(update={"testing_transfo": trained.config.testing_transfo})
     if baselines is not None:
         config = config.model_copy(update={"embedding": config.embedding.model_copy(update={"baselines": baselines})})
-    output = storage.absolute(_required(output or config.embedding.output_path, "embedding.output_path", "where the features go"))
+    output = storage.absolute(
+        _required(output or config.embedding.output_path, "embedding.output_path", "--output", "where the features go")
+    )
     metadata = _metadata(config, data, config.embedding.df_path)
     if processes is None:
         with process_group(device) as group:
             if group.is_first:
-                _refuse_finished(output, overwrite)
+                _check_output(output, overwrite)
             return extract_features(trained, metadata, output, group, config, baselines=config.embedding.baselines)
-    _refuse_finished(output, overwrite)
+    _check_output(output, overwrite)
     arguments = ["--model", storage.absolute(model), "--output", output, "--device", device, *_inputs(config, data, overwrite)]
     processes.launcher.run(JobSpec("extract", "dino4cells.features", tuple(arguments), processes.nodes, processes.per_node))
     return read_features(output).card
@@ -201,7 +207,7 @@ def classify(
         Dino4CellsError: what the user can fix.
     """
     output = storage.absolute(output)
-    _refuse_finished(output, overwrite)
+    _check_output(output, overwrite)
     table = read_features(features)
     trained = load_model(model) if model else None
     metadata = _pictured(table, data, trained)
@@ -272,16 +278,16 @@ def _model_artifact(url: str) -> str:
     return url
 
 
-def _required(value: str | None, key: str, meaning: str) -> str:
+def _required(value: str | None, key: str, option: str, meaning: str) -> str:
     if not value:
-        raise ConfigError(f"{key}: is not given; say {meaning}, in the configuration or on the command line.")
+        raise ConfigError(f"{key}: is not given; say {meaning}, there or by {option}.")
     return value
 
 
 def _metadata(config: Config, data: str | None, csv: str | None = None) -> Metadata:
     if data:
         return read_metadata(data)
-    path = _required(csv or config.model.data_path, "model.data_path", "where the table of cells (metadata.csv) is")
+    path = _required(csv or config.model.data_path, "model.data_path", "--data", "where the table of cells (metadata.csv) is")
     return read_metadata(path, config.model.root)
 
 
@@ -307,7 +313,11 @@ def _inputs(config: Config, data: str | None, overwrite: bool) -> list[str]:
     return ["--config-text", config.to_yaml(), *place, *(["--overwrite"] if overwrite else [])]
 
 
-def _refuse_finished(output: str, overwrite: bool) -> None:
-    """A finished artifact is replaced only on demand, and only by a finished one: until then it stays as it is."""
+def _check_output(output: str, overwrite: bool) -> None:
+    """Refuse a place that cannot be written before any work is done for it, and one that holds a finished artifact.
+
+    That is replaced on demand alone, and then only by a finished one: until then it stays as it is.
+    """
     if not overwrite and is_complete(output):
         raise ArtifactError(f"{output}: holds a finished result already; choose another output, or pass --overwrite to replace it.")
+    storage.check_writable(output)

@@ -8,6 +8,7 @@ Every function raises StorageError, with one sentence, where a URL cannot be rea
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import posixpath
 import shutil
@@ -188,6 +189,22 @@ def upload(local: Path, url: str) -> None:
         else:
             fs, path = _open(url)
             fs.put_file(str(local), path)
+
+
+def check_writable(directory: str) -> None:
+    """Raise StorageError unless files can be written below `directory`, which need not be there yet; leaves nothing behind."""
+    if is_local(directory):
+        with explained(directory):
+            path = Path(absolute(directory))
+            nearest = next(folder for folder in (path, *path.parents) if folder.exists())
+            if not nearest.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, f"{nearest} is a file")
+            if not os.access(nearest, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(nearest))
+    else:
+        probe = join(directory, _partial_name())
+        write_bytes(probe, b"")
+        remove(probe)
 
 
 def staging(directory: str) -> Path:

@@ -36,7 +36,7 @@ def dino4cells_pipeline(
     """Train, extract, classify.
 
     Args:
-        data: Directory or URL (s3://…) that holds a metadata.csv (column 'file', one row a cell). Empty: the configuration's, else simulated.
+        data: Directory or URL (s3://…) that holds a metadata.csv (column 'file', a row a cell). Empty: the configuration's, or simulated.
         preset: Settings to start from: 'small' (a few thousand small cells) or 'handbook' (the published defaults).
         config: A config.yaml of the handbook, its text or its URL; its keys override the preset.
         overrides: Single keys that override both, such as 'epochs=20 model.seed=1'.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from PIL import Image
 
 from dino4cells.config import Config
 from dino4cells.config_file import load_config
+
+# Tiny tensors gain nothing by a second thread, and lose much by it where cores are shared; read when torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 CHANNELS = ("microtubules", "protein", "nucleus", "ER")
 # Over the handbook's settings, which stay as they are; presets that are tuned do not.

@@ -100,7 +100,7 @@ def evaluate(features: Features, config: ClassificationConfig) -> Evaluation:
         DataError: the label or group column is not there or empty, or the cells cannot be split.
     """
     source = features.artifact.url
-    label, names, all_groups = _columns(_Cells(features.metadata, source, "row", 1, ", and extract again"), config)
+    label, names, all_groups = _columns(_Cells(features.metadata, source, ", and extract again"), config)
     readable = np.asarray(np.isfinite(features.dino).all(axis=1))
     warnings = []
     if not readable.all():
@@ -151,18 +151,16 @@ def check_classes(table: pd.DataFrame, source: str, config: ClassificationConfig
     Raises:
         DataError: as `evaluate` would raise after training and extraction.
     """
-    label, names, groups = _columns(_Cells(table, source, "line", 2), config)
+    label, names, groups = _columns(_Cells(table, source), config)
     _folds(names, groups, label, source, config)
 
 
 @dataclass(frozen=True)
 class _Cells:
-    """A table of cells, and how messages speak of it: where its rows stand, and what else is to do after it was mended."""
+    """A table of cells, its URL, and what else is to do after it was mended, for messages."""
 
     frame: pd.DataFrame
     source: str
-    word: str
-    first: int
     then: str = ""
 
 
@@ -181,7 +179,8 @@ def _column(cells: _Cells, name: str, purpose: str) -> np.ndarray:
     values = cells.frame[name]
     empty = values.isna() | (values.astype(str).str.strip() == "")
     if empty.any():
-        place = f"{cells.source}, {cells.word} {int(empty.to_numpy().argmax()) + cells.first}"
+        row = int(empty.to_numpy().argmax())
+        place = f"{cells.source}, cell {row + 1} ({cells.frame['file'].iloc[row]})"
         more = f" (and in {empty.sum() - 1:,} more)" if empty.sum() > 1 else ""
         raise DataError(f"{place}: the column '{name}' is empty{more}; fill it in metadata.csv or delete the cell's row{cells.then}.")
     return values.to_numpy(dtype=object)

@@ -53,7 +53,8 @@ class LocalLauncher:
                 env=self._environment(job, reason),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 bufsize=1,
                 start_new_session=True,
             )
@@ -81,6 +82,7 @@ class LocalLauncher:
             # The processes share the cores instead of each taking all of them.
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores // job.processes_per_node))),
             "PYTHONUNBUFFERED": "1",
+            "PYTHONIOENCODING": "utf-8",
             REASON_FILE: str(reason),
             **job.environment,
         }

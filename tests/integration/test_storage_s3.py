@@ -123,9 +123,9 @@ def test_an_artifact_is_written_read_and_its_damage_noticed(bucket: str) -> None
 
 def test_an_unfinished_artifact_is_refused(bucket: str) -> None:
     storage.write_text(f"{bucket}/model/log.jsonl", "1")
-    with pytest.raises(ArtifactError, match="the model is incomplete"):
+    with pytest.raises(ArtifactError, match="is no complete model directory"):
         open_artifact(f"{bucket}/model", "model")
-    with pytest.raises(ArtifactError, match="there is no model here"):
+    with pytest.raises(ArtifactError, match="there is no model directory here"):
         open_artifact(f"{bucket}/other", "model")
 
 

@@ -197,6 +197,21 @@ def test_a_file_in_the_place_of_a_directory_is_an_error(tmp_path: Path) -> None:
         storage.list_files(str(tmp_path / "file"))
 
 
+def test_a_place_that_can_be_written_is_left_as_it_was(root: str) -> None:
+    storage.check_writable(storage.join(root, "a/b"))
+    assert storage.list_files(root) == []
+    assert not storage.exists(storage.join(root, "a"))
+
+
+def test_a_place_that_cannot_be_written_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("1")
+    with pytest.raises(StorageError, match=r"file/a/b: cannot be read or written \(.*/file is a file\); check the path"):
+        storage.check_writable(str(tmp_path / "file" / "a" / "b"))
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(StorageError, match=r"new: access is denied \(.*\); change the permissions"):
+        storage.check_writable(str(tmp_path / "new"))
+
+
 def test_denied_access_is_not_taken_for_absence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")

@@ -5,6 +5,7 @@ torchrun tells every process its place by environment variables; without them a 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,10 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
+from dino4cells.errors import ConfigError
+
 TIMEOUT = timedelta(minutes=10)
+logger = logging.getLogger(__name__)
 Value = TypeVar("Value")
 
 
@@ -45,12 +49,15 @@ def process_group(device: str = "auto") -> Iterator[ProcessGroup]:
     """Join the job that torchrun started (NCCL on GPUs, gloo on CPU), or be one process; leave it at the end.
 
     Args:
-        device: `auto` (a GPU where there is one), `cpu` or `cuda`.
+        device: `auto` (GPUs where there is one for each process of this machine), `cpu` or `cuda`.
+
+    Raises:
+        ConfigError: `cuda`, and fewer GPUs than processes.
     """
     places = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
     rank, world_size, local_rank = (int(os.environ.get(name, default)) for name, default in places)
-    use_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    here = torch.device("cuda", local_rank) if use_gpu else torch.device("cpu")
+    here = device_of(device, local_rank, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    use_gpu = here.type == "cuda"
     if use_gpu:
         torch.cuda.set_device(here)
     elif world_size == 1:
@@ -62,6 +69,21 @@ def process_group(device: str = "auto") -> Iterator[ProcessGroup]:
     finally:
         if world_size > 1:
             dist.destroy_process_group()
+
+
+def device_of(device: str, local_rank: int, processes: int) -> torch.device:
+    """Where the process `local_rank` of this machine's `processes` computes; `device` as in `process_group`."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "cuda" and gpus < processes:
+        raise ConfigError(
+            f"device: 'cuda' is asked for, and PyTorch finds {gpus} GPUs for {processes} processes on this machine; "
+            "start as many processes as there are GPUs, check the driver (nvidia-smi), or compute on the CPU."
+        )
+    if device == "cpu" or gpus < processes:
+        if gpus and device == "auto" and local_rank == 0:
+            logger.warning("%s processes cannot share %s GPU and compute on the CPU; --processes %s uses it.", processes, gpus, gpus)
+        return torch.device("cpu")
+    return torch.device("cuda", local_rank)
 
 
 def _available_cores() -> int:

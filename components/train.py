@@ -10,7 +10,7 @@ def train(
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
     data: str = "",
-    preset: str = "small",
+    preset: str = "",
     config: str = "",
     overrides: str = "",
     processes: int = 1,
@@ -20,7 +20,7 @@ def train(
 
     Args:
         data: Directory or URL (s3://…) that holds a metadata.csv (column 'file', a row a cell). Empty: the configuration's, or simulated.
-        preset: Settings to start from: 'small' (a few thousand small cells) or 'handbook' (the published defaults).
+        preset: Settings to start from: 'small', 'small-fluorescence' (brightness says nothing) or 'handbook'. Empty: what suits the data.
         config: A config.yaml of the handbook, its text or its URL; its keys override the preset.
         overrides: Single keys that override both, such as 'epochs=20 model.seed=1'.
         processes: Training processes; one per GPU, or a few that share the cores of a CPU.
@@ -33,7 +33,7 @@ def train(
     from dino4cells.cluster.launchers import processes_of
 
     with process_of_a_job():
-        resolved = steps.configuration(config, preset, overrides)
+        resolved = steps.configuration(config, steps.preset_for(preset, config, data), overrides)
         card = steps.train(
             resolved,
             data=steps.data_or_simulated(data, resolved),

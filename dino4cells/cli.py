@@ -33,7 +33,7 @@ pipeline_app = typer.Typer(help="The Kubeflow pipeline train → extract → cla
 app.add_typer(pipeline_app, name="pipeline")
 
 ConfigOption = Annotated[str, typer.Option("--config", metavar="YAML", help="config.yaml of the handbook: a path or URL.")]
-PresetOption = Annotated[str, typer.Option("--preset", metavar="NAME", help="Settings below the file's: small, handbook or none.")]
+PresetOption = Annotated[str, typer.Option("--preset", metavar="NAME", help="Settings below the file's: small, small-fluorescence, handbook.")]
 DataOption = Annotated[str, typer.Option("--data", metavar="URL", help="Directory or URL that holds a metadata.csv.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a finished result that is there.")]
 GpusOption = Annotated[str, typer.Option("--gpus", metavar="0,1,…", help="GPUs to use, one process each.")]
@@ -204,14 +204,14 @@ def run(
 ) -> None:
     """Run the whole Kubeflow pipeline on this machine: train, extract, classify, report.
 
-    Without a configuration it starts from the preset small.
+    Without a configuration it starts from the preset small, for simulated cells from small-fluorescence.
     """
     from dino4cells import steps, storage, summary
     from dino4cells.cluster.launchers import processes_of
     from dino4cells.pipelines.local import run_locally
 
     started = datetime.now()
-    preset = preset or ("" if config else "small")
+    preset = steps.preset_for(preset, config, data)
     overrides = shlex.join(f"{key}={value}" for key, value in _overrides(context).items())
     # What can be known to fail is refused now, and not after hours of training.
     processes_of(launcher, processes)

@@ -74,7 +74,9 @@ def _read_preset(name: str, asked_at: str) -> Document:
         raise ConfigError(f"{asked_at}there is no preset {name!r}; choose one of {', '.join(preset_names())}")
     if name == "none":
         return Document()
-    return read_yaml((files("dino4cells.presets") / f"{name}.yaml").read_text(encoding="utf-8"), f"preset {name}")
+    document = read_yaml((files("dino4cells.presets") / f"{name}.yaml").read_text(encoding="utf-8"), f"preset {name}")
+    below = document.values.pop("preset", None)
+    return document if below is None else _merge(_read_preset(str(below), f"preset {name}: "), document)
 
 
 def _keep_known(document: Document) -> Document:

@@ -52,6 +52,18 @@ def configuration(source: str = "", preset: str = "", overrides: str | Mapping[s
     return config
 
 
+def preset_for(preset: str, source: str, data: str) -> str:
+    """The preset of a pipeline run: the one asked for, or the one that a `config.yaml` names, else what suits the data.
+
+    Args:
+        preset, source: as `configuration` takes them.
+        data: URL of the data, or nothing: simulated cells, in which brightness differs between plates and with expression.
+    """
+    if preset or source:
+        return preset
+    return "small" if data else "small-fluorescence"
+
+
 def _resolved(source: str, preset: str, overrides: str | Mapping[str, object]) -> Config:
     if isinstance(overrides, str):
         pairs = shlex.split(overrides)

@@ -24,7 +24,7 @@ class Outputs(NamedTuple):
 )
 def dino4cells_pipeline(
     data: str = "",
-    preset: str = "small",
+    preset: str = "",
     config: str = "",
     overrides: str = "",
     label: str = "",
@@ -37,7 +37,7 @@ def dino4cells_pipeline(
 
     Args:
         data: Directory or URL (s3://…) that holds a metadata.csv (column 'file', a row a cell). Empty: the configuration's, or simulated.
-        preset: Settings to start from: 'small' (a few thousand small cells) or 'handbook' (the published defaults).
+        preset: Settings to start from: 'small', 'small-fluorescence' (brightness says nothing) or 'handbook'. Empty: what suits the data.
         config: A config.yaml of the handbook, its text or its URL; its keys override the preset.
         overrides: Single keys that override both, such as 'epochs=20 model.seed=1'.
         label: Column with the classes. Empty: the configuration's, else protein_location if there, else cell_type.

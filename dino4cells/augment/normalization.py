@@ -53,17 +53,18 @@ def channel_statistics(images: CellImages, sample: int = SAMPLE) -> tuple[list[f
     Raises:
         DataError: none of them can be read.
     """
-    rows = torch.linspace(0, len(images) - 1, min(sample, len(images))).round().to(torch.int64).unique().tolist()
+    count = min(sample, len(images))
+    rows = [place * len(images) // count for place in range(count)]
     batch = images.__getitems__([(0, row) for row in rows])
     if not len(batch):
         raise DataError(f"None of {len(rows)} sampled images can be read; the first says: {batch.failures[0][1]}")
-    count, total, squares = 0, torch.zeros(images.channels, dtype=torch.float64), torch.zeros(images.channels, dtype=torch.float64)
+    pixel_count, total, squares = 0, torch.zeros(images.channels, dtype=torch.float64), torch.zeros(images.channels, dtype=torch.float64)
     for image, (height, width) in zip(batch.images_BCHW, batch.sizes_B2.tolist(), strict=True):
         pixels = to_unit_range(image[:, :height, :width]).to(torch.float64)
-        count += height * width
+        pixel_count += height * width
         total += pixels.sum(dim=(1, 2))
         squares += pixels.square().sum(dim=(1, 2))
-    mean = total / count
+    mean = total / pixel_count
     # A channel without contrast has no deviation to divide by.
-    deviation = (squares / count - mean**2).clamp(min=0).sqrt().clamp(min=1e-3)
+    deviation = (squares / pixel_count - mean**2).clamp(min=0).sqrt().clamp(min=1e-3)
     return mean.tolist(), deviation.tolist()

@@ -140,7 +140,7 @@ def test_everything_in_that_file_that_is_not_used_is_told_once_with_its_line() -
         ("normalization:\n  ToTensor: [True, 3]", "line 2: normalization.ToTensor must have parameters that are a mapping, a list or"),
         ("normalization:\n  - ToTensor", "line 1: normalization must be a mapping of keys"),
         ("model: 3", "config.yaml, line 1: model must be a mapping of keys, not 3"),
-        ("preset: smal", "line 1: there is no preset 'smal'; choose one of handbook, small, none"),
+        ("preset: smal", "line 1: there is no preset 'smal'; choose one of handbook, small, small-fluorescence, none"),
         ("model:\n\tlr: 3", "config.yaml, line 2: this is no valid YAML"),
         ("model:\n  lr: [1", "config.yaml, line 2: this is no valid YAML"),
         (" model:\n   lr: 3\npreset: small", "line 3: this line is indented less than the keys above it"),
@@ -229,7 +229,7 @@ def test_the_file_wins_over_its_preset_key_by_key_and_section_by_section() -> No
 
 def test_a_preset_that_is_asked_for_wins_over_the_one_that_the_file_names() -> None:
     assert parse_config("preset: small", preset="handbook") == load_config(preset="handbook")
-    with pytest.raises(ConfigError, match="there is no preset 'tiny'; choose one of handbook, small, none"):
+    with pytest.raises(ConfigError, match="there is no preset 'tiny'; choose one of handbook, small, small-fluorescence, none"):
         load_config(preset="tiny")
 
 

@@ -1,0 +1,70 @@
+"""What each of two processes does in `test_two_processes.py`; torchrun starts it there, pytest does not collect it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from dino4cells.cluster.entry import process_of_a_job
+from dino4cells.config_file import load_config
+from dino4cells.data.dataset import CellImages
+from dino4cells.data.metadata import read_metadata
+from dino4cells.training.distributed import ProcessGroup, gather_from_ranks, process_group
+from dino4cells.training.fit import fit
+from dino4cells.training.loop import DINO
+from dino4cells.training.schedules import Schedules
+from dino4cells.training.targets import CentringTargets, SinkhornTargets
+
+# Images of the first process; the others are the second's.
+UNEQUAL = ((range(0, 5), range(5, 8)), (range(8, 12), range(0)), (range(12, 13), range(13, 20)))
+
+
+def teacher_logits(step: int, batch: int = 7, prototypes: int = 32) -> torch.Tensor:
+    """The same whole batch of logits in every process."""
+    return torch.rand(2, batch, prototypes, generator=torch.Generator().manual_seed(step)) * 2 - 1
+
+
+def shares(whole: torch.Tensor, first: int) -> list[torch.Tensor]:
+    """What each of two processes has of a batch."""
+    return [whole[:, :first], whole[:, first:]]
+
+
+def train_unequal(directory: Path, group: ProcessGroup, together: bool) -> dict[str, torch.Tensor]:
+    """The student after steps on batches of unequal size, or, in one process, on both batches together."""
+    config = load_config(str(directory / "unequal.yaml"))
+    network = DINO(config, 4, Schedules.from_config(config.model, 24, 48, 8), group)
+    images = CellImages(read_metadata(str(directory / "data")).urls, 4)
+    losses = []
+    for step, (first, second) in enumerate(UNEQUAL):
+        mine = [*first, *second] if together else (first, second)[group.rank]
+        losses.append(network.step(images.__getitems__([(0, index) for index in mine]), 8 * step))
+    return {"losses": torch.stack(losses), "center": network.targets.center, **network.student.state_dict()}
+
+
+def main() -> None:
+    """Everything that needs two processes, since starting them costs more than what they do."""
+    directory = Path(sys.argv[1])
+    results: dict[str, object] = {}
+    with process_group("cpu") as group:
+        centring = CentringTargets(32, momentum=0.9)
+        for step, first in enumerate((5, 2, 7)):
+            centring(shares(teacher_logits(step), first)[group.rank], 0.04)
+        results["center"] = centring.center
+        for first in (4, 3, 0):
+            targets = SinkhornTargets(32)(shares(teacher_logits(0, 8), first)[group.rank], 0.04)
+            results[f"sinkhorn-{first}"] = torch.cat(gather_from_ranks(targets), dim=1)
+        results["unequal"] = train_unequal(directory, group, together=False)
+        results["students"] = gather_from_ranks({name: value.sum().item() for name, value in results["unequal"].items()})  # type: ignore[attr-defined]
+        if group.is_first:
+            torch.save(results, directory / "results.pt")
+        metadata = read_metadata(str(directory / "data"))
+        for name in ("centering", "sinkhorn"):
+            config, output = load_config(str(directory / f"{name}.yaml")), str(directory / f"{name}-2")
+            fit(config, metadata, output, group, resume_directory=f"{output}.checkpoints")
+
+
+if __name__ == "__main__":
+    with process_of_a_job():
+        main()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dino4cells.augment.geometry import Geometric
+from dino4cells.augment.draws import sample_keys
+from dino4cells.augment.geometry import Geometric, RandomHorizontalFlip, RandomResizedCrop
 from dino4cells.augment.views import MultiCrop, ViewKind
 from dino4cells.config import Config
 from dino4cells.data.dataset import Batch
@@ -178,6 +179,17 @@ def test_a_geometric_transform_counts_whatever_stands_between_it_and_the_next() 
 
     assert [type(step).__name__ for step in kind.geometric] == ["WarpCell", "RandomResizedCrop", "RandomHorizontalFlip", "RandomDihedral"]
     assert all(isinstance(step, Geometric) for step in kind.geometric)
+
+
+def test_a_flip_that_follows_a_crop_mirrors_the_crop() -> None:
+    given = batch([0, 1, 2])
+    keys = sample_keys(0, given.epoch_B[:, None], given.index_B[:, None], torch.arange(2)[None])
+    crop, flip = RandomResizedCrop(16, (0.1, 0.4)), RandomHorizontalFlip(1.0)
+
+    cropped, flipped = (ViewKind(steps, ()).make(given.images_BCHW / 255, given.sizes_B2, keys) for steps in ((crop,), (crop, flip)))
+
+    torch.testing.assert_close(flipped, cropped.flip(-1), **SAME)
+    assert (cropped[0] - cropped[1]).abs().max() > 0.02
 
 
 # Extraction: transforms that keep the size

@@ -1,0 +1,230 @@
+"""The pipeline: the compiled form, and a whole run on this machine by the Kubeflow Pipelines SDK, as `dino4cells run` starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from dino4cells.artifacts import open_artifact
+from dino4cells.data.simulate import simulate
+
+CELLS, PLATES = 84, 6
+SETTINGS = """\
+preset: small
+model:
+  patch_size: 8
+  image_size: 32
+  epochs: 1
+  batch_size: 28
+  out_dim: 64
+  head_hidden_dim: 64
+global_transfo1:
+  RandomResizedCrop: [True, {size: 32, scale: [0.4, 1]}]
+global_transfo2:
+  RandomResizedCrop: [True, {size: 32, scale: [0.4, 1]}]
+local_transfo:
+  RandomResizedCrop: [True, {size: 16, scale: [0.1, 0.4]}]
+local_crops_number: 2
+"""
+
+
+def run(place: Path, *words: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dino4cells.cli", "run", "--output", "runs", "--config", "config.yaml", *words]
+    return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=500, env={**os.environ, **(environment or {})})
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with simulated `cells` and a `config.yaml`."""
+    place = tmp_path_factory.mktemp("pipeline")
+    simulate(str(place / "cells"), cells=CELLS, size=32, plates=PLATES)
+    (place / "config.yaml").write_text(SETTINGS)
+    return place
+
+
+@dataclass(frozen=True)
+class Run:
+    code: int
+    out: str
+    err: str
+    paths: dict[str, Path]
+
+
+@pytest.fixture(scope="module")
+def finished(place: Path) -> Run:
+    """One run that succeeds: two training processes, classes of plates that never straddle, a blank in a value."""
+    done = run(place, "--data", "cells", "--group", "plate", "--processes", "2", "--local_crops_scale", "0.2 0.5", "--folds", "3")
+    named = re.findall(r"^(report|model|features|classification): +(/.+)$", done.stdout, flags=re.MULTILINE)
+    return Run(done.returncode, done.stdout, done.stderr, {name: Path(path) for name, path in named})
+
+
+def test_a_run_succeeds(finished: Run) -> None:
+    assert finished.code == 0, finished.out + finished.err
+
+
+def test_a_run_ends_with_a_table_of_what_came_out(finished: Run) -> None:
+    table = finished.out[finished.out.index("finished with status", finished.out.rindex("Pipeline")) :]
+    assert re.search(rf"^cells +{CELLS} *$", table, flags=re.MULTILINE)
+    assert re.search(r"^channels +4: microtubules, protein, nucleus, ER *$", table, flags=re.MULTILINE)
+    assert re.search(r"^classes +7 \(protein_location\): Cytosol, Mitochondria, Nuclear membrane, ", table, flags=re.MULTILINE)
+    assert re.search(r"^loss +\d+\.\d{3} → \d+\.\d{3} over 1\.0 epochs", table, flags=re.MULTILINE)
+    assert re.search(r"^training +.* images/s, .* 2 processes", table, flags=re.MULTILINE)
+    assert re.search(r"^split +3-fold, stratified by class, groups = plate never straddle", table, flags=re.MULTILINE)
+    for features in ("trained network", "same network, untrained", "intensity statistics"):
+        assert re.search(rf"│ {features} +│( +[01]\.\d{{3}} │){{6}}", table), features
+    assert re.search(r"^took: +\d+ min \d+ s$", table, flags=re.MULTILINE)
+
+
+def test_all_paths_of_the_table_are_there(finished: Run, place: Path) -> None:
+    assert set(finished.paths) == {"report", "model", "features", "classification"}
+    for path in finished.paths.values():
+        assert path.is_relative_to(place / "runs")
+        assert path.exists()
+
+
+@pytest.mark.parametrize("step", ["train", "extract", "classify"])
+def test_every_step_shows_images_per_second_and_the_time_left(finished: Run, step: str) -> None:
+    lines = re.findall(rf"^ *{step} +[█░]+ +(\d+)% · .* images · [\d.,]+ images/s · (.*)$", finished.out, flags=re.MULTILINE)
+    assert lines, finished.out
+    assert any(re.match(r"\d+:\d\d (left|taken)", rest) for _, rest in lines)
+    assert lines[-1][0] == "100"
+
+
+def test_the_log_of_a_run_is_for_people(finished: Run) -> None:
+    assert "executor_input" not in finished.out
+    assert "Warning" not in finished.out + finished.err
+    assert "Traceback" not in finished.out + finished.err
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("model", ["checkpoint.pth", "config.yaml", "log.jsonl", "model.json", "model.safetensors"]),
+        ("features", ["baseline-00000.parquet", "features.json", "part-00000.parquet"]),
+        ("classification", ["knn.skops", "linear_probe.skops", "metrics.json", "predictions.parquet", "report.html"]),
+    ],
+)
+def test_artifacts_are_complete_and_are_what_was_written(finished: Run, kind: str, names: list[str]) -> None:
+    artifact = open_artifact(str(finished.paths[kind]), kind)
+    assert artifact.names == names
+    for name in names:
+        assert artifact.read_bytes(name)
+    assert sorted(path.name for path in finished.paths[kind].iterdir()) == sorted([*names, "manifest.json"])
+
+
+def test_features_hold_every_cell_in_the_tables_order(finished: Run, place: Path) -> None:
+    features = pd.read_parquet(finished.paths["features"] / "part-00000.parquet")
+    assert features["Metadata_file"].tolist() == pd.read_csv(place / "cells" / "metadata.csv")["file"].tolist()
+
+
+def test_settings_of_the_command_line_reach_every_step(finished: Run) -> None:
+    model = yaml.safe_load((finished.paths["model"] / "config.yaml").read_text())
+    assert model["model"]["local_crops_scale"] == [0.2, 0.5]
+    assert json.loads((finished.paths["classification"] / "metrics.json").read_text())["group"] == "plate"
+
+
+def test_the_report_has_its_four_pictures(finished: Run) -> None:
+    page = finished.paths["report"].read_text()
+    sections = dict(re.findall(r"<h2>([^<]*)</h2>(.*?)(?=<h2>|$)", page, flags=re.DOTALL))
+    pictures = {title: len(re.findall(r"<img[^>]+src=.data:image/", section)) for title, section in sections.items()}
+    assert pictures["Example cells"] >= 7  # a picture a class at least
+    assert min(pictures[title] for title in ("Map of the features", "What is taken for what", "Training")) >= 1
+    assert not re.search(r"(src|href)=.https?://", page)
+
+
+def test_kubeflow_is_given_metrics_the_confusion_matrix_and_the_page(finished: Run) -> None:
+    step = finished.paths["classification"].parent
+    assert (step / "report").read_text() == finished.paths["report"].read_text()
+    for logged in ("trained, 10-NN (cosine), accuracy", "untrained, linear probe, balanced_accuracy", "intensity, linear probe, macro_f1"):
+        assert f"'{logged}': " in finished.out
+    assert "'confusionMatrix': {'annotationSpecs': [{'displayName': 'Cytosol'}" in finished.out
+
+
+# Failures
+
+
+def test_a_failing_step_ends_the_run_with_its_own_sentence(place: Path, tmp_path: Path) -> None:
+    """Only the images tell, in the training step, in one of two torchrun processes, below the SDK."""
+    cells = tmp_path / "cells"
+    simulate(str(cells), cells=28, size=32, plates=2)
+    for image in (cells / "images").iterdir():
+        image.write_bytes(b"no image")
+    failed = run(place, "--data", str(cells), "--processes", "2", "--model.batch_size", "14", "--folds", "2")
+    assert failed.returncode == 2, failed.stdout + failed.stderr
+    (sentence,) = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
+    assert sentence.startswith(f"error: {cells}/metadata.csv: none of the first 20 images can be read; the first says: {cells}/images/")
+    assert failed.stderr.splitlines()[-1] == sentence
+    assert "Traceback" not in failed.stdout + failed.stderr
+
+
+def test_what_earlier_steps_finished_stays_when_a_later_one_fails(place: Path, tmp_path: Path) -> None:
+    """No cell of the second class can be read, which training forgives and only the classifiers cannot do without."""
+    cells = tmp_path / "cells"
+    simulate(str(cells), cells=28, size=32, plates=2)
+    table = pd.read_csv(cells / "metadata.csv").assign(protein_location=["a", "b"] * 14)
+    table.to_csv(cells / "metadata.csv", index=False)
+    for file in table["file"][1::2]:
+        (cells / file).write_bytes(b"no image")
+    words = ["--model.batch_size", "14", "--max_bad_images", "1", "--no-baselines", "--output", str(tmp_path / "runs")]
+    failed = run(place, "--data", str(cells), *words)
+    assert failed.returncode == 2, failed.stdout + failed.stderr
+    assert "'protein_location' holds one class only ('a', 14 cells)" in failed.stderr.splitlines()[-1]
+    (run_directory,) = (tmp_path / "runs").iterdir()
+    assert open_artifact(str(run_directory / "train" / "model"), "model")
+    assert open_artifact(str(run_directory / "extract" / "features"), "features")
+
+
+# The compiled pipeline
+
+
+@pytest.fixture(scope="module")
+def compiled() -> dict[str, Any]:
+    from dino4cells.pipelines.pipeline import COMPILED
+
+    return next(iter(yaml.safe_load_all(COMPILED.read_text())))
+
+
+def test_the_committed_yaml_is_what_the_source_compiles_to(tmp_path: Path) -> None:
+    from dino4cells.pipelines.pipeline import COMPILED, compile_pipeline
+
+    def content(path: Path) -> list[Any]:
+        documents = list(yaml.safe_load_all(path.read_text()))
+        documents[0].pop("sdkVersion")  # of whoever compiled it last
+        return documents
+
+    fresh = compile_pipeline(tmp_path / "dino4cells.yaml")
+    assert content(fresh) == content(COMPILED), "pipelines/dino4cells.yaml is not what its source compiles to: run `make pipeline`"
+
+
+def test_every_parameter_and_input_carries_a_description(compiled: dict[str, Any]) -> None:
+    descriptions = {"pipeline": compiled["pipelineInfo"]["description"]}
+    blocks = {"pipeline": compiled["root"]["inputDefinitions"], **{n: c["inputDefinitions"] for n, c in compiled["components"].items()}}
+    for name, block in blocks.items():
+        for kind in ("parameters", "artifacts"):
+            for key, definition in block.get(kind, {}).items():
+                descriptions[f"{name}.{key}"] = definition.get("description", "")
+    assert len(descriptions) > 20
+    assert [key for key, text in descriptions.items() if len(text) < 10] == []
+
+
+def test_a_parameter_says_the_same_everywhere(compiled: dict[str, Any]) -> None:
+    whole = compiled["root"]["inputDefinitions"]["parameters"]
+    for component in compiled["components"].values():
+        for key, definition in component["inputDefinitions"].get("parameters", {}).items():
+            assert definition["parameterType"] == whole[key]["parameterType"]
+            assert definition.get("defaultValue") == whole[key].get("defaultValue")
+
+
+def test_no_path_or_secret_of_a_machine_is_in_the_compiled_pipeline(compiled: dict[str, Any]) -> None:
+    text = yaml.safe_dump(compiled)
+    assert not re.search(r"/(work|home|Users|tmp|opt|root)/|AWS_|pip install", text)

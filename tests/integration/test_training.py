@@ -190,9 +190,7 @@ def test_model_artifact_holds_the_teacher_and_says_what_it_is(finished: Path, ce
 
 
 @pytest.mark.parametrize("records", [1, 4])
-def test_resumed_run_equals_uninterrupted_run(
-    records: int, finished: Path, tiny_config: MakeConfig, cells: str, tmp_path: Path
-) -> None:
+def test_resumed_run_equals_uninterrupted_run(records: int, finished: Path, tiny_config: MakeConfig, cells: str, tmp_path: Path) -> None:
     config, output = tiny_config(drop_path_rate=0.1), tmp_path / "model"
     with pytest.raises(Interrupted) as stopped:
         run(config, cells, output, stop_after=records)

@@ -33,7 +33,9 @@ pipeline_app = typer.Typer(help="The Kubeflow pipeline train → extract → cla
 app.add_typer(pipeline_app, name="pipeline")
 
 ConfigOption = Annotated[str, typer.Option("--config", metavar="YAML", help="config.yaml of the handbook: a path or URL.")]
-PresetOption = Annotated[str, typer.Option("--preset", metavar="NAME", help="Settings below the file's: small, small-fluorescence, handbook.")]
+PresetOption = Annotated[
+    str, typer.Option("--preset", metavar="NAME", help="Settings below the file's: small, small-fluorescence, handbook.")
+]
 DataOption = Annotated[str, typer.Option("--data", metavar="URL", help="Directory or URL that holds a metadata.csv.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a finished result that is there.")]
 GpusOption = Annotated[str, typer.Option("--gpus", metavar="0,1,…", help="GPUs to use, one process each.")]

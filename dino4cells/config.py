@@ -61,15 +61,64 @@ IGNORED_SECTIONS: Final = ("kaggle_test_data", "plot_embedding", "visualize", "p
 """Sections of the paper's files that steered its own scripts."""
 
 CLASSIFICATION_KEYS_NOT_SUPPORTED_YET: Final = (
-    "train_path", "valid_path", "test_path", "cells_train_path", "cells_valid_path", "averaged_features", "averaged_features_path",
-    "averaged_train_path", "averaged_valid_path", "averaged_test_path", "use_pretrained_features", "train_feature_extractor",
-    "feature_extractor_state_dict", "train_classifier_head", "load_classifier_head", "classifier_state_dict", "classifier_type",
-    "num_classes", "n_layers", "n_units", "norm_layer", "skip", "dropout", "loss", "optimizer", "lr", "min_lr", "wd", "wd_end",
-    "schedule", "epochs", "batch_size_per_gpu", "num_workers", "balance", "train_protein", "train_cell_type", "whole_images",
-    "output_dir", "output_prefix", "overwrite", "early_stopping", "competition_type", "prepare_kaggle_submission",
-    "protein_classifier", "cell_type_classifier", "train_statistics", "protein_task", "use_pretrained_cell_type_classifier",
-    "use_pretrained_repro_classifier", "training_features_paths_list", "whole_image_submission_file", "verbose",
-    "train_inds", "test_inds", "use_pretrained_protein_classifier", "full_image_train", "aggregate_result_by_single_cell", "output_file",
+    "train_path",
+    "valid_path",
+    "test_path",
+    "cells_train_path",
+    "cells_valid_path",
+    "averaged_features",
+    "averaged_features_path",
+    "averaged_train_path",
+    "averaged_valid_path",
+    "averaged_test_path",
+    "use_pretrained_features",
+    "train_feature_extractor",
+    "feature_extractor_state_dict",
+    "train_classifier_head",
+    "load_classifier_head",
+    "classifier_state_dict",
+    "classifier_type",
+    "num_classes",
+    "n_layers",
+    "n_units",
+    "norm_layer",
+    "skip",
+    "dropout",
+    "loss",
+    "optimizer",
+    "lr",
+    "min_lr",
+    "wd",
+    "wd_end",
+    "schedule",
+    "epochs",
+    "batch_size_per_gpu",
+    "num_workers",
+    "balance",
+    "train_protein",
+    "train_cell_type",
+    "whole_images",
+    "output_dir",
+    "output_prefix",
+    "overwrite",
+    "early_stopping",
+    "competition_type",
+    "prepare_kaggle_submission",
+    "protein_classifier",
+    "cell_type_classifier",
+    "train_statistics",
+    "protein_task",
+    "use_pretrained_cell_type_classifier",
+    "use_pretrained_repro_classifier",
+    "training_features_paths_list",
+    "whole_image_submission_file",
+    "verbose",
+    "train_inds",
+    "test_inds",
+    "use_pretrained_protein_classifier",
+    "full_image_train",
+    "aggregate_result_by_single_cell",
+    "output_file",
 )
 """Keys of the paper's classification sections that nothing here reads so far."""
 
@@ -148,7 +197,9 @@ class ModelConfig(_Section):
     clip_grad: float = Field(default=3.0, ge=0, description="Largest norm of one parameter's gradient; 0: no clipping.")
     freeze_last_layer: float = Field(default=1, ge=0, description="Epochs during which the head's last layer stays as it is.")
     drop_path_rate: float = Field(default=0.1, ge=0, lt=1, description="Stochastic depth of the student.")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(default="auto", description="Arithmetic; auto: bfloat16 where the hardware has it.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="Arithmetic; auto: bfloat16 where the hardware has it."
+    )
     seed: int = Field(default=0, ge=0, description="Seed of weights, order and views.")
 
     momentum_teacher: float = Field(default=0.996, ge=0, le=1, description="Momentum of the teacher at the start.")

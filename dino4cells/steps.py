@@ -10,6 +10,7 @@ import math
 import shlex
 import sys
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,8 +18,6 @@ import dino4cells
 from dino4cells import storage
 from dino4cells.artifacts import ArtifactWriter, is_complete, open_artifact
 from dino4cells.augment.normalization import needs_data_statistics
-from dino4cells.classify import evaluate as judge
-from dino4cells.classify.evaluate import Evaluation, check_classes, evaluate, fitted_classifiers
 from dino4cells.cluster.job import JobSpec, Processes
 from dino4cells.config import Config
 from dino4cells.config_file import load_config, parse_config
@@ -31,6 +30,10 @@ from dino4cells.features.store import Features, FeaturesCard, read_features
 from dino4cells.models.artifact import CONFIG, KIND, ModelCard, TrainedModel, load_model
 from dino4cells.training.distributed import process_group
 from dino4cells.training.fit import fit
+
+# Imported where they are used: scikit-learn and skops take seconds, which every process of a training job would wait.
+if TYPE_CHECKING:
+    from dino4cells.classify.evaluate import Evaluation
 
 EXAMPLES_PER_CLASS = 4
 
@@ -98,6 +101,8 @@ def check_run(source: str, preset: str, overrides: str, *, data: str, label: str
     Raises:
         Dino4CellsError: what the user can fix.
     """
+    from dino4cells.classify.evaluate import check_classes
+
     config = _resolved(source, preset, overrides)
     metadata = _metadata(config, data_or_simulated(data, config))
     judging = {"label": label or config.classification.label, "group": group or config.classification.group}
@@ -218,16 +223,18 @@ def classify(
     Raises:
         Dino4CellsError: what the user can fix.
     """
+    from dino4cells.classify import evaluate as judge
+
     output = storage.absolute(output)
     _check_output(output, overwrite)
     table = read_features(features)
     trained = load_model(model) if model else None
     metadata = _pictured(table, data, trained)
-    evaluation = evaluate(table, config.classification)
+    evaluation = judge.evaluate(table, config.classification)
     with ArtifactWriter(output, judge.KIND) as writer:
         writer.write_text(judge.METRICS, evaluation.metrics_json())
         evaluation.predictions(table).to_parquet(writer.path(judge.PREDICTIONS), index=False)
-        for name, content in fitted_classifiers(table, evaluation, config.classification.neighbours).items():
+        for name, content in judge.fitted_classifiers(table, evaluation, config.classification.neighbours).items():
             writer.write_bytes(name, content)
         artifacts = {"model": model or table.card.model, "features": features, "classification": output}
         writer.write_text(judge.REPORT, _report(table, evaluation, metadata, trained, artifacts))

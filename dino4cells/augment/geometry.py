@@ -150,9 +150,7 @@ class WarpCell(Geometric):
     def homography(self, sizes_N2: torch.Tensor, draws: Draws) -> HomographyAndSizes:
         height, width = sizes_N2.unbind(1)
         zero = torch.zeros_like(height)
-        corners_N42 = torch.stack(
-            [torch.stack(c, dim=-1) for c in ((zero, zero), (width, zero), (width, height), (zero, height))], dim=1
-        )
+        corners_N42 = torch.stack([torch.stack(c, dim=-1) for c in ((zero, zero), (width, zero), (width, height), (zero, height))], dim=1)
         inwards_42 = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]], device=sizes_N2.device)
         reach = (sizes_N2.amin(1) / 4).floor().clamp(min=1)
         shift_N2 = draws.integers(reach, each=2).to(sizes_N2.dtype)

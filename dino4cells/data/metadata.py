@@ -89,9 +89,7 @@ def _parse(content: bytes, source: str) -> pd.DataFrame:
             warnings.simplefilter("error", pd.errors.ParserWarning)
             # Only an empty cell is missing: 'NA' and 'None' are class names somewhere.
             text = {"file": str, "ID": str}
-            frame = pd.read_csv(
-                io.BytesIO(content), dtype=text, keep_default_na=False, na_values=[""], low_memory=False, index_col=False
-            )
+            frame = pd.read_csv(io.BytesIO(content), dtype=text, keep_default_na=False, na_values=[""], low_memory=False, index_col=False)
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DataError(f"{source}: not a CSV that can be read ({str(error).strip()}); save it as comma-separated UTF-8 text.") from error
     if "file" not in frame.columns:

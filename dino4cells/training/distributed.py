@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from dino4cells.errors import ConfigError
 
-TIMEOUT = timedelta(minutes=10)
+TIMEOUT = timedelta(minutes=30)
 logger = logging.getLogger(__name__)
 Value = TypeVar("Value")
 

@@ -129,9 +129,7 @@ def test_the_batch_size_does_not_show_in_the_features(
     np.testing.assert_allclose(read_features(str(tmp_path / "features")).dino, alone.dino, rtol=0, atol=1e-5)
 
 
-def test_a_view_that_resizes_embeds_images_of_any_size(
-    model: str, mixed: str, tmp_path: Path, tiny_config: Callable[..., Config]
-) -> None:
+def test_a_view_that_resizes_embeds_images_of_any_size(model: str, mixed: str, tmp_path: Path, tiny_config: Callable[..., Config]) -> None:
     config = tiny_config({"testing_transfo.Single_cell_Resize": "True", "testing_transfo.Single_cell_Resize.size": 16})
     assert steps.extract(model, config=config, data=mixed, output=str(tmp_path / "features")).failed_rows == 3
 

@@ -221,9 +221,7 @@ def test_reading_processes_give_the_batches_of_one_process(tmp_path: Path) -> No
     assert len(alone) == len(together) == 4
     for one, other in zip(alone, together, strict=True):
         assert one.failures == other.failures
-        assert all(
-            torch.equal(getattr(one, name), getattr(other, name)) for name in ("images_BCHW", "sizes_B2", "index_B", "epoch_B")
-        )
+        assert all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("images_BCHW", "sizes_B2", "index_B", "epoch_B"))
     assert sum(len(batch.failures) for batch in alone) > 0
 
 

@@ -16,6 +16,9 @@ import typer
 import dino4cells
 from dino4cells.errors import ConfigError, Dino4CellsError
 
+EXTRAS = {"kfp": "kubeflow", "matplotlib": "report"}
+"""Packages that are installed only on demand, and the extra that brings each."""
+
 ANY_KEY = {"allow_extra_args": True, "ignore_unknown_options": True}
 ANY_KEY_HELP = (
     "Every key of the configuration is an option as well: --epochs 20, --model.seed 1, --global_transfo1.RandomResizedCrop.size 48."
@@ -286,6 +289,11 @@ def main() -> None:
     except Dino4CellsError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        print(f"error: {error.name} is not installed; run: pip install 'dino4cells[{EXTRAS[error.name]}]'", file=sys.stderr)
+        raise SystemExit(Dino4CellsError.exit_code) from None
 
 
 if __name__ == "__main__":

@@ -6,22 +6,17 @@ processes, which call the same function without.
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-import dino4cells
 from dino4cells import storage
 from dino4cells.artifacts import ArtifactWriter, is_complete, open_artifact
 from dino4cells.augment.normalization import needs_data_statistics
 from dino4cells.cluster.job import JobSpec, Processes
 from dino4cells.config import Config
 from dino4cells.config_file import load_config, parse_config
-from dino4cells.data.dataset import CellImages
 from dino4cells.data.embedded import simulated_cells
 from dino4cells.data.metadata import Metadata, read_metadata
 from dino4cells.errors import ArtifactError, ConfigError, DataError
@@ -31,11 +26,9 @@ from dino4cells.models.artifact import CONFIG, KIND, ModelCard, TrainedModel, lo
 from dino4cells.training.distributed import process_group
 from dino4cells.training.fit import fit
 
-# Imported where they are used: scikit-learn and skops take seconds, which every process of a training job would wait.
+# Imported where they are used: scikit-learn, skops and matplotlib take seconds, which every process of a training job would wait.
 if TYPE_CHECKING:
     from dino4cells.classify.evaluate import Evaluation
-
-EXAMPLES_PER_CLASS = 4
 
 
 def configuration(source: str = "", preset: str = "", overrides: str | Mapping[str, object] = "") -> Config:
@@ -224,6 +217,7 @@ def classify(
         Dino4CellsError: what the user can fix.
     """
     from dino4cells.classify import evaluate as judge
+    from dino4cells.report.compose import compose_report
 
     output = storage.absolute(output)
     _check_output(output, overwrite)
@@ -237,53 +231,8 @@ def classify(
         for name, content in judge.fitted_classifiers(table, evaluation, config.classification.neighbours).items():
             writer.write_bytes(name, content)
         artifacts = {"model": model or table.card.model, "features": features, "classification": output}
-        writer.write_text(judge.REPORT, _report(table, evaluation, metadata, trained, artifacts))
+        writer.write_text(judge.REPORT, compose_report(table, evaluation, metadata, trained, artifacts))
     return evaluation
-
-
-def _report(
-    table: Features, evaluation: Evaluation, metadata: Metadata | None, trained: TrainedModel | None, artifacts: dict[str, str]
-) -> str:
-    # Imported here: matplotlib and umap-learn are an extra, and training and extraction do without.
-    from dino4cells.report.data import ReportData
-    from dino4cells.report.page import render_report
-    from dino4cells.report.projection import project
-
-    model, data = table.card.model_fingerprint[:12], table.card.data_fingerprint[:12]
-    return render_report(
-        ReportData(
-            title=f"Phenotypes in {storage.name(storage.parent(table.card.data))}",
-            channels=table.card.channels,
-            labels=evaluation.labels,
-            results=evaluation.results,
-            split=evaluation.folds.description,
-            examples=_examples(evaluation, metadata, len(table.card.channels)) if metadata else {},
-            loss=trained.log() if trained else (),
-            plateau=math.log(trained.config.model.out_dim) if trained else None,
-            feature_map=project(table.dino[evaluation.rows], evaluation.labels),
-            groups=evaluation.groups,
-            group_name=evaluation.group or "group",
-            settings=trained.config.to_yaml() if trained else "",
-            artifacts=artifacts,
-            warnings=evaluation.warnings,
-            footer=f"dino4cells {dino4cells.__version__}, model {model}, data {data}",
-        )
-    )
-
-
-def _examples(evaluation: Evaluation, metadata: Metadata, channels: int) -> dict[str, list[np.ndarray]]:
-    """A few cells of each class, drawn evenly over the table."""
-    chosen: dict[str, list[int]] = {}
-    for name in sorted(set(evaluation.labels.tolist())):
-        rows = evaluation.rows[evaluation.labels == name]
-        chosen[name] = [int(rows[place]) for place in np.linspace(0, len(rows) - 1, min(EXAMPLES_PER_CLASS, len(rows))).round().astype(int)]
-    images = CellImages(metadata.urls, channels)
-    examples: dict[str, list[np.ndarray]] = {}
-    for name, indices in chosen.items():
-        batch = images.__getitems__([(0, index) for index in indices])
-        pictures = zip(batch.images_BCHW, batch.sizes_B2.tolist(), strict=True)
-        examples[name] = [image[:, :height, :width].numpy() for image, (height, width) in pictures]
-    return examples
 
 
 def _model_artifact(url: str) -> str:

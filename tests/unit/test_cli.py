@@ -14,7 +14,7 @@ import torch
 from dino4cells.artifacts import open_artifact
 from dino4cells.cluster.gpus import gpus_of, visible_devices
 from dino4cells.config import Config
-from dino4cells.config_file import load_config, parse_config
+from dino4cells.config_file import load_config, parse_config, preset_names
 from dino4cells.errors import ConfigError
 
 COMMANDS = ["", "simulate", "config", "train", "extract", "classify", "run", "pipeline", "pipeline compile"]
@@ -77,12 +77,18 @@ def test_options_stand_above_the_file_and_the_file_above_the_preset(dino4cells: 
             ["--image_size", "64"],
             "error: option image_size: several sections have this key; say model.image_size or embedding.image_size\n",
         ),
-        (["--preset", "large"], "error: there is no preset 'large'; choose one of handbook, small, none\n"),
+        (["--preset", "large"], f"error: there is no preset 'large'; choose one of {', '.join(preset_names())}\n"),
     ],
 )
 def test_a_wrong_option_is_answered_in_one_sentence(dino4cells: Callable[..., Any], words: list[str], sentence: str) -> None:
     answer = dino4cells("config", *words)
     assert (answer.code, answer.err) == (2, sentence)
+
+
+def test_a_missing_extra_is_named(dino4cells: Callable[..., Any], cells: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "kfp", None)
+    answer = dino4cells("run", "--data", cells, "--output", tmp_path / "runs")
+    assert (answer.code, answer.err) == (2, "error: kfp is not installed; run: pip install 'dino4cells[kubeflow]'\n")
 
 
 # GPUs

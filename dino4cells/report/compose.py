@@ -1,0 +1,72 @@
+"""The report of a run: what the artifacts of its steps hold, put together for the page."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+import dino4cells
+from dino4cells import storage
+from dino4cells.classify.evaluate import Evaluation
+from dino4cells.data.dataset import CellImages
+from dino4cells.data.metadata import Metadata
+from dino4cells.features.store import Features
+from dino4cells.models.artifact import TrainedModel
+from dino4cells.report.data import ReportData
+from dino4cells.report.page import render_report
+from dino4cells.report.projection import project
+
+EXAMPLES_PER_CLASS = 4
+
+
+def compose_report(
+    table: Features, evaluation: Evaluation, metadata: Metadata | None, trained: TrainedModel | None, artifacts: dict[str, str]
+) -> str:
+    """The page of a run.
+
+    Args:
+        table: the features.
+        evaluation: the judgement on them.
+        metadata: the cells, for pictures of them, or None: a page without.
+        trained: the model, for the loss curve and the settings, or None: a page without.
+        artifacts: what is where, by a word each.
+
+    Returns:
+        HTML, self-contained.
+    """
+    model, data = table.card.model_fingerprint[:12], table.card.data_fingerprint[:12]
+    return render_report(
+        ReportData(
+            title=f"Phenotypes in {storage.name(storage.parent(table.card.data))}",
+            channels=table.card.channels,
+            labels=evaluation.labels,
+            results=evaluation.results,
+            split=evaluation.folds.description,
+            examples=_examples(evaluation, metadata, len(table.card.channels)) if metadata else {},
+            loss=trained.log() if trained else (),
+            plateau=math.log(trained.config.model.out_dim) if trained else None,
+            feature_map=project(table.dino[evaluation.rows], evaluation.labels),
+            groups=evaluation.groups,
+            group_name=evaluation.group or "group",
+            settings=trained.config.to_yaml() if trained else "",
+            artifacts=artifacts,
+            warnings=evaluation.warnings,
+            footer=f"dino4cells {dino4cells.__version__}, model {model}, data {data}",
+        )
+    )
+
+
+def _examples(evaluation: Evaluation, metadata: Metadata, channels: int) -> dict[str, list[np.ndarray]]:
+    """A few cells of each class, drawn evenly over the table."""
+    chosen: dict[str, list[int]] = {}
+    for name in sorted(set(evaluation.labels.tolist())):
+        rows = evaluation.rows[evaluation.labels == name]
+        chosen[name] = [int(rows[place]) for place in np.linspace(0, len(rows) - 1, min(EXAMPLES_PER_CLASS, len(rows))).round().astype(int)]
+    images = CellImages(metadata.urls, channels)
+    examples: dict[str, list[np.ndarray]] = {}
+    for name, indices in chosen.items():
+        batch = images.__getitems__([(0, index) for index in indices])
+        pictures = zip(batch.images_BCHW, batch.sizes_B2.tolist(), strict=True)
+        examples[name] = [image[:, :height, :width].numpy() for image, (height, width) in pictures]
+    return examples

@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 DATA ?=
 GROUP ?= $(if $(DATA),,plate)
 LABEL ?=
-EPOCHS ?= 8
+EPOCHS ?= 4
 OUTPUT ?= runs
 
 .PHONY: demo test test-gpu lint quality pipeline clean

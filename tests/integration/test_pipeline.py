@@ -145,9 +145,13 @@ def test_the_report_has_its_four_pictures(finished: Run) -> None:
 def test_kubeflow_is_given_metrics_the_confusion_matrix_and_the_page(finished: Run) -> None:
     step = finished.paths["classification"].parent
     assert (step / "report").read_text() == finished.paths["report"].read_text()
+    outputs = json.loads((step / "executor_output.json").read_text())["artifacts"]
+    metrics, confusion = (outputs[name]["artifacts"][0]["metadata"] for name in ("metrics", "confusion"))
     for logged in ("trained, 10-NN (cosine), accuracy", "untrained, linear probe, balanced_accuracy", "intensity, linear probe, macro_f1"):
-        assert f"'{logged}': " in finished.out
-    assert "'confusionMatrix': {'annotationSpecs': [{'displayName': 'Cytosol'}" in finished.out
+        assert 0 <= metrics[logged] <= 1
+    matrix = confusion["confusionMatrix"]
+    assert [entry["displayName"] for entry in matrix["annotationSpecs"]][:2] == ["Cytosol", "Mitochondria"]
+    assert sum(sum(row["row"]) for row in matrix["rows"]) == CELLS
 
 
 # Failures

@@ -39,7 +39,7 @@ lint: $(READY)
 	@$(BIN)/mypy
 
 quality: $(READY)
-	@$(BIN)/python benchmarks/quality.py
+	@$(BIN)/python benchmarks/quality.py $(if $(DATA),--data '$(DATA)')
 
 pipeline: $(READY)
 	@$(BIN)/dino4cells pipeline compile pipelines/dino4cells.yaml

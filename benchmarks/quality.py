@@ -1,6 +1,6 @@
 """How good are the features? Trains the `small` preset from random weights on real cells and judges them by 10-NN.
 
-Usage: make quality [QUALITY_DATA=directory of the data sets] — about half an hour on two cores.
+Usage: make quality [DATA=directory of the data sets], about half an hour on two cores.
 
 For `pbc_blood` and `bbbc021_cells` it prints accuracy and balanced accuracy of the teacher's class token over the epochs (10-NN by cosine,
 5 folds, stratified; `bbbc021_cells` grouped by plate) beside three baselines judged in the same way on the same folds: the same network
@@ -27,6 +27,7 @@ from sklearn.decomposition import PCA
 from dino4cells.augment.normalization import with_data_statistics
 from dino4cells.augment.views import ViewKind
 from dino4cells.classify import CrossValidation, Folds, cross_validate, make_folds
+from dino4cells.cluster.entry import process_of_a_job
 from dino4cells.config_file import load_config
 from dino4cells.data.dataset import Batch, CellImages, to_unit_range
 from dino4cells.data.metadata import read_metadata
@@ -55,7 +56,7 @@ def main() -> None:
     if "RANK" not in os.environ:
         sys.exit(_under_torchrun(arguments.processes))
     results = {}
-    with process_group() as group:
+    with process_of_a_job(), process_group() as group:
         if group.is_first:
             machine = platform.processor() or platform.machine()
             print(f"{machine}, {os.cpu_count()} cores, torch {torch.__version__}, {group.world_size} processes")

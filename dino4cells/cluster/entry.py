@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import logging
 import os
@@ -58,3 +59,15 @@ def read_job_config(url: str | None, text: str | None) -> Config:
     for warning in config.warnings:
         logging.getLogger(__name__).warning("%s", warning)
     return config
+
+
+def job_parser(module: str, description: str | None) -> argparse.ArgumentParser:
+    """The arguments that every module of a job takes."""
+    parser = argparse.ArgumentParser(prog=module, description=description)
+    parser.add_argument("--data", help="directory or URL that holds a metadata.csv; the configuration's when not given")
+    parser.add_argument("--output", required=True, help="URL of the artifact")
+    parser.add_argument("--config", help="path or URL of the configuration")
+    parser.add_argument("--config-text", help="the configuration itself, as YAML")
+    parser.add_argument("--overwrite", action="store_true", help="replace a finished artifact that is at the output")
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    return parser

@@ -163,7 +163,7 @@ def extract(
         processes=processes_of("local", processes, numbers),
         device="cuda" if numbers else "auto",
     )
-    failed = f", {card.failed_rows:,} of them without features (see Metadata_error)" if card.failed_rows else ""
+    failed = f", {card.failed_rows:,} of them without features (see Metadata_dino_error)" if card.failed_rows else ""
     print(f"wrote {card.rows:,} cells × {card.embedding_dim} features{failed}, {card.images_per_second:,.0f} images/s")
 
 

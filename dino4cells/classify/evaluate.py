@@ -108,7 +108,7 @@ def evaluate(features: Features, config: ClassificationConfig) -> Evaluation:
             f"{(~readable).sum()} of {len(readable)} cells have no features, because their images could not be read; they are not judged."
         )
     if not readable.any():
-        first = features.metadata["error"].iloc[0]
+        first = features.metadata["dino_error"].iloc[0]
         raise DataError(f"{source}: no cell has features, because no image could be read; mend the images (the first: {first})")
     rows = np.flatnonzero(readable)
     groups = None if all_groups is None else all_groups[rows]
@@ -174,7 +174,7 @@ def _columns(cells: _Cells, config: ClassificationConfig) -> tuple[str, np.ndarr
 
 def _column(cells: _Cells, name: str, purpose: str) -> np.ndarray:
     if name not in cells.frame:
-        columns = [column for column in cells.frame.columns if column not in ("model", "error")]
+        columns = [column for column in cells.frame.columns if column not in ("dino_model", "dino_error")]
         raise missing_column(cells.source, name, purpose, columns)
     values = cells.frame[name]
     empty = values.isna() | (values.astype(str).str.strip() == "")

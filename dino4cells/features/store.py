@@ -24,7 +24,7 @@ KIND = "features"
 CARD = "features.json"
 PREFIX = "Metadata_"
 FEATURE, UNTRAINED, INTENSITY = "dino_", "untrained_", "intensity_"
-MODEL_COLUMN, ERROR_COLUMN = "Metadata_model", "Metadata_error"
+MODEL_COLUMN, ERROR_COLUMN = "Metadata_dino_model", "Metadata_dino_error"
 ROWS_PER_GROUP = 4096
 
 
@@ -34,7 +34,7 @@ class FeaturesCard(BaseModel):
     model_config = ConfigDict(protected_namespaces=())
 
     rows: int
-    failed_rows: int = Field(description="Rows whose image could not be read; their features are missing and Metadata_error says why.")
+    failed_rows: int = Field(description="Rows whose image could not be read; their features are missing and Metadata_dino_error says why.")
     embedding_dim: int
     channels: tuple[str, ...]
     transforms: list[list[object]] = Field(description="Transforms applied to each image: name and parameters.")
@@ -128,7 +128,7 @@ class Features:
     """Features read into memory, N rows in the order of the table of cells.
 
     Attributes:
-        metadata: the table's columns without prefix, and `model`, `error` (missing where all is well).
+        metadata: the table's columns without prefix, and `dino_model`, `dino_error` (missing where all is well).
         dino: (N, D) float32; NaN in failed rows.
         baselines: name → (N, …) float32: `untrained` and `intensity`, or empty.
     """

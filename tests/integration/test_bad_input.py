@@ -184,12 +184,12 @@ def test_extraction_writes_a_row_for_an_unreadable_image(dino4cells: Command, my
     features = tmp_path / "features"
     answer = dino4cells("extract", "--model", finished / "model", "--data", my_cells, "--output", features)
     assert answer.code == 0, answer.err
-    assert "wrote 24 cells × 192 features, 2 of them without features (see Metadata_error)" in answer.out
+    assert "wrote 24 cells × 192 features, 2 of them without features (see Metadata_dino_error)" in answer.out
     table, whole = read_features(str(features)), read_features(str(finished / "features"))
     readable = ~np.isin(np.arange(24), [5, 7])
     assert np.flatnonzero(np.isnan(table.dino).any(axis=1)).tolist() == [5, 7]
     assert np.allclose(table.dino[readable], whole.dino[readable], atol=1e-5)
-    assert table.metadata["error"].dropna().tolist() == [
+    assert table.metadata["dino_error"].dropna().tolist() == [
         f"{my_cells}/images/005.png: no such file or directory; check the path.",
         f"{my_cells}/images/007.png: not an image that can be read (it does not begin as a PNG, JPEG or TIFF does); "
         "export it again as PNG or TIFF, or delete its row.",

@@ -59,8 +59,8 @@ def alone(model: str, mixed: str, tmp_path_factory: pytest.TempPathFactory) -> F
 
 
 def failed_rows(features: Features) -> dict[str, str]:
-    errors = features.metadata[["file", "error"]].dropna()
-    return dict(zip(errors["file"], errors["error"], strict=True))
+    errors = features.metadata[["file", "dino_error"]].dropna()
+    return dict(zip(errors["file"], errors["dino_error"], strict=True))
 
 
 def one_at_a_time(model: TrainedModel, directory: str, file: str) -> np.ndarray:
@@ -87,7 +87,7 @@ def test_rows_without_a_usable_image_say_why_and_have_no_numbers(alone: Features
     for row, words in {EMPTY: "the file is empty", TINY: "is 5×40 px", MISSING: "no such file", GREY: "has 1 channels"}.items():
         assert words in reasons[f"images/{row:03d}.png"]
         assert f"images/{row:03d}.png" in reasons[f"images/{row:03d}.png"]
-    failed = alone.metadata["error"].notna().to_numpy()
+    failed = alone.metadata["dino_error"].notna().to_numpy()
     assert np.isnan(alone.dino[failed]).all()
     assert np.isfinite(alone.dino[~failed]).all()
     assert np.isnan(alone.baselines["untrained"][failed]).all()
@@ -95,7 +95,7 @@ def test_rows_without_a_usable_image_say_why_and_have_no_numbers(alone: Features
 
 def test_features_equal_those_of_one_image_at_a_time(alone: Features, model: str, mixed: str) -> None:
     trained = load_model(model)
-    for row, (file, error) in enumerate(zip(alone.metadata["file"], alone.metadata["error"], strict=True)):
+    for row, (file, error) in enumerate(zip(alone.metadata["file"], alone.metadata["dino_error"], strict=True)):
         if pd.isna(error):
             np.testing.assert_allclose(alone.dino[row], one_at_a_time(trained, mixed, file), rtol=0, atol=1e-5)
 

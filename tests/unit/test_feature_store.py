@@ -61,7 +61,7 @@ def test_every_column_of_the_table_survives_with_its_type(tmp_path: Path) -> Non
     frame = table()
     features = read_features(artifact(tmp_path / "features", frame, [list(range(10))]))
     read = features.metadata
-    assert list(read.columns) == [*frame.columns, "model", "error"]
+    assert list(read.columns) == [*frame.columns, "dino_model", "dino_error"]
     assert read["count"].tolist() == list(range(10))
     assert read["count"].dtype == np.int64
     assert read["control"].dtype == bool
@@ -71,14 +71,14 @@ def test_every_column_of_the_table_survives_with_its_type(tmp_path: Path) -> Non
     assert read["compound"].isna().sum() == 8
     assert read["remarks"].isna().all()
     assert read["nothing"].isna().all()
-    assert set(read["model"]) == {"fingerprint"}
-    assert read["error"].isna().all()
+    assert set(read["dino_model"]) == {"fingerprint"}
+    assert read["dino_error"].isna().all()
 
 
 def test_files_carry_the_names_of_image_based_profiling_and_float32(tmp_path: Path) -> None:
     artifact(tmp_path / "features", table(), [list(range(10))])
     schema = pq.read_schema(tmp_path / "features" / "part-00000.parquet")
-    assert schema.names == [*(f"Metadata_{name}" for name in table().columns), "Metadata_model", "Metadata_error", *COLUMNS]
+    assert schema.names == [*(f"Metadata_{name}" for name in table().columns), "Metadata_dino_model", "Metadata_dino_error", *COLUMNS]
     assert {str(schema.field(name).type) for name in COLUMNS} == {"float"}
 
 
@@ -99,7 +99,7 @@ def test_failed_rows_stand_in_their_place_with_nan_and_the_reason(tmp_path: Path
     with PartWriter(path, frame, COLUMNS) as part:
         part.write(numbers, np.arange(3), "m", [None, "1.png: is empty", None])
     read = pd.read_parquet(path)
-    assert read["Metadata_error"].tolist() == [None, "1.png: is empty", None]
+    assert read["Metadata_dino_error"].tolist() == [None, "1.png: is empty", None]
     assert read[COLUMNS].isna().all(axis=1).tolist() == [False, True, False]
 
 
@@ -115,7 +115,7 @@ def test_rows_leave_memory_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyP
     np.testing.assert_array_equal(file.read(COLUMNS).to_pandas().to_numpy(), values(20))
 
 
-@pytest.mark.parametrize("name", ["model", "error"])
+@pytest.mark.parametrize("name", ["dino_model", "dino_error"])
 def test_a_column_that_would_be_overwritten_is_refused_by_name(name: str) -> None:
     with pytest.raises(DataError, match=rf"cells\.csv: the column '{name}'"):
         check_columns(table().assign(**{name: "mine"}), "cells.csv")

@@ -101,14 +101,14 @@ def judge_data_set(
     untrained = _embed_all(build_network(config.model, batch.images_BCHW.shape[1]).backbone.to(group.device).eval(), view, batch, group)
     scores["untrained"] = _scores(_knn(untrained, labels, folds))
     say(_row("untrained", scores["untrained"]))
-    judged_at, judging_seconds = 0.0, 0.0
+    judged, judging_seconds = 0, 0.0
 
     def judge(dino: DINO, seen: int, seconds: float) -> None:
-        nonlocal judged_at, judging_seconds
-        share = seen / (epochs * len(metadata))
-        if share < judged_at + 1 / JUDGEMENTS - 0.01:
+        nonlocal judged, judging_seconds
+        # The last step that would be incomplete is left out of a run, so its end is a little before the last epoch's.
+        if JUDGEMENTS * seen / (epochs * len(metadata)) < judged + 0.95:
             return
-        started, judged_at = time.monotonic(), share
+        started, judged = time.monotonic(), judged + 1
         values = _embed_all(dino.teacher.backbone, view, batch, group)
         scores["trained"] = _scores(_knn(values, labels, folds))
         say(_row(f"epoch {seen / len(metadata):5.1f} {seconds - judging_seconds:5.0f} s", scores["trained"]))

@@ -159,8 +159,8 @@ def test_a_table_with_a_column_of_our_own_is_refused_before_any_image_is_read(
     model: str, draw_cells: Callable[..., str], tmp_path: Path
 ) -> None:
     data = draw_cells(tmp_path / "data", 4)
-    pd.read_csv(Path(data, "metadata.csv")).assign(error="none").to_csv(Path(data, "metadata.csv"), index=False)
-    with pytest.raises(DataError, match="the column 'error'"):
+    pd.read_csv(Path(data, "metadata.csv")).assign(dino_error="none").to_csv(Path(data, "metadata.csv"), index=False)
+    with pytest.raises(DataError, match="the column 'dino_error'"):
         steps.extract(model, data=data, output=str(tmp_path / "features"))
 
 

@@ -28,7 +28,7 @@ from dino4cells.augment.normalization import with_data_statistics
 from dino4cells.augment.views import ViewKind
 from dino4cells.classify import CrossValidation, Folds, cross_validate, make_folds
 from dino4cells.cluster.entry import process_of_a_job
-from dino4cells.config_file import load_config
+from dino4cells.config import load_config
 from dino4cells.data.dataset import Batch, CellImages, to_unit_range
 from dino4cells.data.metadata import read_metadata
 from dino4cells.features.extract import embed

@@ -15,8 +15,7 @@ from dino4cells import storage
 from dino4cells.artifacts import ArtifactWriter, is_complete, open_artifact
 from dino4cells.augment.normalization import needs_data_statistics
 from dino4cells.cluster.job import JobSpec, Processes
-from dino4cells.config import Config
-from dino4cells.config_file import load_config, parse_config
+from dino4cells.config import Config, load_config, parse_config
 from dino4cells.data.embedded import simulated_cells
 from dino4cells.data.metadata import Metadata, read_metadata
 from dino4cells.errors import ArtifactError, ConfigError, DataError

@@ -12,8 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dino4cells.config import Config
-from dino4cells.config_file import load_config
+from dino4cells.config import Config, load_config
 
 # Tiny tensors gain nothing by a second thread, and lose much by it where cores are shared; read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

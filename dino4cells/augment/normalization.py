@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from dino4cells.config import TRANSFORM_SECTIONS, Config
-from dino4cells.config_values import TransformChoice
+from dino4cells.config.values import TransformChoice
 from dino4cells.data.dataset import CellImages, to_unit_range
 from dino4cells.errors import DataError
 

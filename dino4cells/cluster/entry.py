@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dino4cells.cluster.local import REASON_FILE
-from dino4cells.config import Config
-from dino4cells.config_file import load_config, parse_config
+from dino4cells.config import Config, load_config, parse_config
 from dino4cells.errors import Dino4CellsError
 
 # Kubernetes shows the content of this file as the reason of a terminated container.

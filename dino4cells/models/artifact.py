@@ -11,8 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dino4cells.artifacts import Artifact, open_artifact
-from dino4cells.config import Config
-from dino4cells.config_file import parse_config
+from dino4cells.config import Config, parse_config
 from dino4cells.errors import ArtifactError
 from dino4cells.models.vit import DinoVisionTransformer, build_backbone
 

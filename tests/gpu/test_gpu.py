@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dino4cells import steps
-from dino4cells.config_file import load_config
+from dino4cells.config import load_config
 from dino4cells.data.simulate import simulate
 from dino4cells.features.store import read_features
 

@@ -33,7 +33,7 @@ def _without_umap() -> Iterator[None]:
 def finished(cells: str, tiny_yaml: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a finished `model` and its `features`, to read and not to change."""
     from dino4cells import steps
-    from dino4cells.config_file import load_config
+    from dino4cells.config import load_config
 
     place = tmp_path_factory.mktemp("finished")
     config = load_config(tiny_yaml)

@@ -56,8 +56,8 @@ def python(installed: Path | None, directory: Path, *words: str) -> subprocess.C
 
 def test_the_wheel_holds_presets_and_the_compiled_pipeline(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    presets = {f"dino4cells/presets/{path.name}" for path in (ROOT / "dino4cells" / "presets").glob("*.yaml")}
-    assert presets >= {"dino4cells/presets/small.yaml", "dino4cells/presets/handbook.yaml"}
+    presets = {f"dino4cells/config/presets/{path.name}" for path in (ROOT / "dino4cells" / "config" / "presets").glob("*.yaml")}
+    assert presets >= {"dino4cells/config/presets/small.yaml", "dino4cells/config/presets/handbook.yaml"}
     assert set(names) >= {*presets, "dino4cells/pipelines/dino4cells.yaml", "dino4cells/components/train.py", "dino4cells/py.typed"}
 
 

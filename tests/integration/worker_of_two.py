@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from dino4cells.cluster.entry import process_of_a_job
-from dino4cells.config_file import load_config
+from dino4cells.config import load_config
 from dino4cells.data.dataset import CellImages
 from dino4cells.data.metadata import read_metadata
 from dino4cells.training.distributed import ProcessGroup, gather_from_ranks, process_group

@@ -14,7 +14,7 @@ import torch
 from dino4cells.artifacts import open_artifact
 from dino4cells.cluster.gpus import gpus_of, visible_devices
 from dino4cells.config import Config
-from dino4cells.config_file import load_config, parse_config, preset_names
+from dino4cells.config.file import load_config, parse_config, preset_names
 from dino4cells.errors import ConfigError
 
 COMMANDS = ["", "simulate", "config", "train", "extract", "classify", "run", "pipeline", "pipeline compile"]

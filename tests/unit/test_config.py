@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from dino4cells.config import IMAGE_MODES, SECTIONS, TRANSFORM_SECTIONS, Config, EmbeddingConfig, ModelConfig
-from dino4cells.config_file import load_config, parse_config, preset_names
-from dino4cells.config_values import TRANSFORM_NAMES
+from dino4cells.config import SECTIONS, TRANSFORM_SECTIONS, Config, EmbeddingConfig, ModelConfig
+from dino4cells.config.file import load_config, parse_config, preset_names
+from dino4cells.config.model import IMAGE_MODES
+from dino4cells.config.values import TRANSFORM_NAMES
 from dino4cells.errors import ConfigError, StorageError
 
 # The shape of the published file: one blank before everything, repeated keys and sections, text that stands for values, empty keys.

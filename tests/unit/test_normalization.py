@@ -10,7 +10,7 @@ from PIL import Image
 
 from dino4cells.augment.normalization import channel_statistics, with_data_statistics
 from dino4cells.augment.views import MultiCrop
-from dino4cells.config_file import load_config, parse_config
+from dino4cells.config import load_config, parse_config
 from dino4cells.data.dataset import CellImages
 from dino4cells.errors import DataError
 

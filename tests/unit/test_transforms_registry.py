@@ -6,7 +6,7 @@ import pytest
 
 from dino4cells.augment import geometry, intensity
 from dino4cells.augment.registry import TRANSFORMS, build_transform
-from dino4cells.config_values import TRANSFORM_NAMES
+from dino4cells.config.values import TRANSFORM_NAMES
 from dino4cells.errors import ConfigError
 
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 import yaml
 
-from dino4cells.config import CLASSIFICATION_KEYS_NOT_SUPPORTED_YET, SECTIONS, TRANSFORM_SECTIONS
-from dino4cells.config_values import TRANSFORM_NAMES, is_empty, suggestion
-from dino4cells.config_yaml import Document, Place
+from dino4cells.config.classification import CLASSIFICATION_KEYS_NOT_SUPPORTED_YET
+from dino4cells.config.config import SECTIONS, TRANSFORM_SECTIONS
+from dino4cells.config.values import TRANSFORM_NAMES, is_empty, suggestion
+from dino4cells.config.yaml import Document, Place
 from dino4cells.errors import ConfigError
 
 

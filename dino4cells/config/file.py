@@ -9,11 +9,12 @@ from typing import Final
 from pydantic import ValidationError
 
 from dino4cells import storage
-from dino4cells.config import CLASSIFICATION_KEYS_NOT_SUPPORTED_YET, IGNORED_SECTIONS, SECTIONS, TRANSFORM_SECTIONS, Config
-from dino4cells.config_errors import config_error
-from dino4cells.config_overrides import apply_overrides
-from dino4cells.config_values import TRANSFORM_NAMES, is_empty, read_pair, suggestion
-from dino4cells.config_yaml import Document, read_yaml
+from dino4cells.config.classification import CLASSIFICATION_KEYS_NOT_SUPPORTED_YET
+from dino4cells.config.config import IGNORED_SECTIONS, SECTIONS, TRANSFORM_SECTIONS, Config
+from dino4cells.config.errors import config_error
+from dino4cells.config.overrides import apply_overrides
+from dino4cells.config.values import TRANSFORM_NAMES, is_empty, read_pair, suggestion
+from dino4cells.config.yaml import Document, read_yaml
 from dino4cells.errors import ConfigError
 
 DEFAULT_PRESET: Final = "handbook"
@@ -65,7 +66,7 @@ def parse_config(
 
 def preset_names() -> list[str]:
     """Names of the packaged presets, and `none`: the models' defaults and no transforms."""
-    packaged = (entry.name for entry in files("dino4cells.presets").iterdir())
+    packaged = (entry.name for entry in files("dino4cells.config.presets").iterdir())
     return [*sorted(name.removesuffix(".yaml") for name in packaged if name.endswith(".yaml")), "none"]
 
 
@@ -74,7 +75,7 @@ def _read_preset(name: str, asked_at: str) -> Document:
         raise ConfigError(f"{asked_at}there is no preset {name!r}; choose one of {', '.join(preset_names())}")
     if name == "none":
         return Document()
-    document = read_yaml((files("dino4cells.presets") / f"{name}.yaml").read_text(encoding="utf-8"), f"preset {name}")
+    document = read_yaml((files("dino4cells.config.presets") / f"{name}.yaml").read_text(encoding="utf-8"), f"preset {name}")
     below = document.values.pop("preset", None)
     return document if below is None else _merge(_read_preset(str(below), f"preset {name}: "), document)
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from dino4cells.config import TRANSFORM_SECTIONS, Config
-from dino4cells.config_values import is_empty, suggestion
-from dino4cells.config_yaml import Document, Path
+from dino4cells.config.config import TRANSFORM_SECTIONS, Config
+from dino4cells.config.values import is_empty, suggestion
+from dino4cells.config.yaml import Document, Path
 from dino4cells.errors import ConfigError
 
 _PROBLEMS = {

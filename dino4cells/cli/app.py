@@ -1,0 +1,71 @@
+"""The command line: commands parse, call `dino4cells.steps`, print. Errors that a user can fix are one sentence and exit code 2."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+import dino4cells
+from dino4cells.cli import pipeline
+from dino4cells.cli.classify import classify
+from dino4cells.cli.config import show_config
+from dino4cells.cli.extract import extract
+from dino4cells.cli.options import ANY_KEY, ANY_KEY_HELP
+from dino4cells.cli.run import run
+from dino4cells.cli.simulate import simulate
+from dino4cells.cli.train import train
+from dino4cells.errors import Dino4CellsError
+
+EXTRAS = {"kfp": "kubeflow", "matplotlib": "report"}
+"""Packages that are installed only on demand, and the extra that brings each."""
+
+app = typer.Typer(
+    help="Self-supervised features of single cells (DINO): train a model, extract features of every cell, classify them.",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"max_content_width": 100},
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"dino4cells {dino4cells.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+app.command()(simulate)
+app.command("config", context_settings=ANY_KEY, epilog=ANY_KEY_HELP)(show_config)
+for _verb in (train, extract, classify, run):
+    app.command(context_settings=ANY_KEY, epilog=ANY_KEY_HELP)(_verb)
+app.add_typer(pipeline.app, name="pipeline")
+
+
+def main() -> None:
+    """Entry point of the command `dino4cells`."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    # Lines of the steps are seen when they are written, also where the output is a pipe.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+    try:
+        app(prog_name="dino4cells")
+    except Dino4CellsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        print(f"error: {error.name} is not installed; run: pip install 'dino4cells[{EXTRAS[error.name]}]'", file=sys.stderr)
+        raise SystemExit(Dino4CellsError.exit_code) from None

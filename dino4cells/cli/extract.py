@@ -1,0 +1,49 @@
+"""`dino4cells extract`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dino4cells.cli.options import ConfigOption, DataOption, GpusOption, OverwriteOption, ProcessesOption, overrides_of
+from dino4cells.errors import ConfigError
+
+
+def extract(
+    context: typer.Context,
+    model: Annotated[
+        str, typer.Option("--model", metavar="URL", help="The model; else embedding.pretrained_weights or model.output_dir.")
+    ] = "",
+    config: ConfigOption = "",
+    data: DataOption = "",
+    output: Annotated[str, typer.Option("--output", metavar="URL", help="Where the features go; else embedding.output_path.")] = "",
+    baselines: Annotated[bool | None, typer.Option("--baselines/--no-baselines", help="Also features to compare with.")] = None,
+    gpus: GpusOption = "",
+    processes: ProcessesOption = 1,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Write the features of every cell, a row each, in the order of the metadata."""
+    from dino4cells import steps
+    from dino4cells.cluster.gpus import gpus_of
+    from dino4cells.cluster.launchers import processes_of
+
+    overrides = overrides_of(context)
+    resolved = steps.configuration(config, "", overrides) if config else None
+    if resolved is not None:
+        model = model or resolved.embedding.pretrained_weights or resolved.model.output_dir or ""
+    if not model:
+        raise ConfigError("--model: is not given; say which model, there or by embedding.pretrained_weights in the configuration.")
+    numbers = gpus_of(gpus)
+    card = steps.extract(
+        model,
+        config=resolved or steps.configuration_of(model, overrides),
+        data=data or None,
+        output=output or None,
+        overwrite=overwrite,
+        baselines=baselines,
+        processes=processes_of("local", processes, numbers),
+        device="cuda" if numbers else "auto",
+    )
+    failed = f", {card.failed_rows:,} of them without features (see Metadata_dino_error)" if card.failed_rows else ""
+    print(f"wrote {card.rows:,} cells × {card.embedding_dim} features{failed}, {card.images_per_second:,.0f} images/s")

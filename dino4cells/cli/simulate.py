@@ -1,0 +1,27 @@
+"""`dino4cells simulate`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def simulate(
+    output: Annotated[str, typer.Argument(metavar="URL", help="Directory or URL to write to.")],
+    cells: Annotated[int, typer.Option(help="Number of cells; 14 × plates draws each class, line and plate once.")] = 1680,
+    size: Annotated[int, typer.Option(help="Side of an image, in pixels (32 to 256).")] = 64,
+    plates: Annotated[int, typer.Option(help="Number of plates, each with its own brightness and background.")] = 6,
+    seed: Annotated[int, typer.Option(help="Seed; the same seed gives the same files.")] = 0,
+) -> None:
+    """Draw fluorescence cells with four channels and seven protein localizations, to try everything on."""
+    from dino4cells.data.simulate import simulate as draw
+    from dino4cells.progress import Progress
+
+    with Progress("simulate", cells, unit="cells") as progress:
+        data = draw(
+            output, cells=cells, size=size, plates=plates, seed=seed, progress=lambda drawn: progress.advance(drawn - progress.done)
+        )
+    print(
+        f"{data.cells:,} cells of {len(data.classes)} classes, {len(data.cell_lines)} lines and {len(data.plates)} plates are in {data.url}"
+    )

@@ -1,0 +1,111 @@
+"""The handbook's configuration as typed models: every key once, with its default, its range and a line of help.
+
+`dino4cells.config.file` reads a `config.yaml` into these models; command-line help and the reference page are generated from them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Final
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr
+
+from dino4cells.config.classification import ClassificationConfig
+from dino4cells.config.embedding import EmbeddingConfig
+from dino4cells.config.model import ModelConfig
+from dino4cells.config.values import Parameters, TransformChoice, check_transform_name
+
+IGNORED_SECTIONS: Final = ("kaggle_test_data", "plot_embedding", "visualize", "pipeline")
+"""Sections of the paper's files that steered its own scripts."""
+
+TRANSFORM_SECTIONS: Final = (
+    "flip_and_color_jitter_transforms",
+    "normalization",
+    "global_transfo1",
+    "global_aug1",
+    "global_transfo2",
+    "global_aug2",
+    "local_transfo",
+    "local_aug",
+    "testing_transfo",
+)
+
+_NOT_FOR_TRAINING: Final = frozenset(
+    {"root", "data_path", "output_dir", "saveckp_freq", "checkpoint_minutes", "num_workers", "max_bad_images", "local_crops_scale"}
+)
+"""Keys of `model` that say where and how a run happens, not what is learnt (`local_crops_scale` acts through `local_transfo`)."""
+
+
+SECTIONS: Final[dict[str, type[BaseModel]]] = {
+    "model": ModelConfig,
+    "embedding": EmbeddingConfig,
+    "classification": ClassificationConfig,
+}
+"""Sections that hold scalars."""
+
+TransformSection = dict[Annotated[str, AfterValidator(check_transform_name)], TransformChoice]
+
+
+def _transforms(description: str) -> dict[str, TransformChoice]:
+    section: dict[str, TransformChoice] = Field(default_factory=dict, description=description)
+    return section
+
+
+class Config(BaseModel):
+    """A whole `config.yaml`. Immutable; `load_config` of `dino4cells.config.file` makes one.
+
+    Order of a view's transforms (handbook): a global view passes `global_transfo`, jitter, `global_aug`, normalization; a local one
+    `local_transfo`, `local_aug`, jitter, normalization; extraction `testing_transfo` alone.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: ModelConfig = Field(default_factory=ModelConfig, description="The network, its training, and where the data are.")
+    embedding: EmbeddingConfig = Field(default_factory=EmbeddingConfig, description="Features of every cell.")
+    classification: ClassificationConfig = Field(default_factory=ClassificationConfig, description="Classifiers on the features.")
+    flip_and_color_jitter_transforms: TransformSection = _transforms("Flips and jitter of every view.")
+    normalization: TransformSection = _transforms("Last transforms of every view.")
+    global_transfo1: TransformSection = _transforms("First transforms of the first global view.")
+    global_aug1: TransformSection = _transforms("Transforms of the first global view after the jitter.")
+    global_transfo2: TransformSection = _transforms("First transforms of the second global view.")
+    global_aug2: TransformSection = _transforms("Transforms of the second global view after the jitter.")
+    local_crops_number: int = Field(default=8, ge=0, description="Local views of each image.")
+    local_transfo: TransformSection = _transforms("First transforms of a local view.")
+    local_aug: TransformSection = _transforms("Transforms of a local view before the jitter.")
+    testing_transfo: TransformSection = _transforms("Transforms of an image in extraction.")
+
+    _warnings: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the reader of the file noticed and went on with, one sentence each."""
+        return list(self._warnings)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal content; warnings are about the file that it came from."""
+        return isinstance(other, Config) and self.model_dump() == other.model_dump()
+
+    def section(self, name: str) -> list[tuple[str, Parameters]]:
+        """Active transforms of one section, in order, each with its parameters.
+
+        Raises:
+            KeyError: `name` is no transform section.
+        """
+        if name not in TRANSFORM_SECTIONS:
+            raise KeyError(name)
+        choices: dict[str, TransformChoice] = getattr(self, name)
+        return [(transform, choice.parameters) for transform, choice in choices.items() if choice.active]
+
+    def to_yaml(self) -> str:
+        """The resolved configuration as a file that `load_config` reads back into an equal one, whatever presets become."""
+        content = {"preset": "none", **self.model_dump(mode="json")}
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hexadecimal) of what decides the outcome of training: not of paths, workers, and transforms that are off."""
+        model = self.model.model_dump(mode="json", exclude=set(_NOT_FOR_TRAINING))
+        views = {name: self.section(name) for name in TRANSFORM_SECTIONS if name != "testing_transfo"}
+        content = {"model": model, "views": views, "local_crops_number": self.local_crops_number}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

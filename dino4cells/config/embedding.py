@@ -1,0 +1,27 @@
+"""Section `embedding` of the handbook's configuration: features of every cell."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from dino4cells.config.section import Section
+from dino4cells.config.values import read_names_or_false
+
+
+class EmbeddingConfig(Section):
+    """Section `embedding`: features of every cell."""
+
+    pretrained_weights: str | None = Field(default=None, description="Model artifact or checkpoint, path or URL; empty: just trained.")
+    output_path: str | None = Field(default=None, description="Where the features go, path or URL.")
+    df_path: str | None = Field(default=None, description="Metadata (CSV) of the cells; empty: model.data_path.")
+    image_size: int = Field(default=224, ge=8, description="Side in pixels of the position embeddings, where a checkpoint does not say.")
+    num_workers: int = Field(default=10, ge=0, description="Processes that read images, per process.")
+    batch_size: int = Field(default=128, ge=1, description="Images per step and process.")
+    embedding_has_labels: bool = Field(default=False, description="Whether the metadata hold label columns.")
+    target_labels: Annotated[list[str] | Literal[False], BeforeValidator(read_names_or_false)] = Field(
+        default=False, description="Names of the 0/1 label columns, or false."
+    )
+    num_augmentation_repetitions: int = Field(default=1, ge=0, description="Augmented copies of each image whose features are averaged.")
+    baselines: bool = Field(default=True, description="Also write features of the untrained network and intensity statistics.")

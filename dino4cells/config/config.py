@@ -16,6 +16,7 @@ from dino4cells.config.classification import ClassificationConfig
 from dino4cells.config.embedding import EmbeddingConfig
 from dino4cells.config.model import ModelConfig
 from dino4cells.config.values import Parameters, TransformChoice, check_transform_name
+from dino4cells.config.yaml import Document
 
 IGNORED_SECTIONS: Final = ("kaggle_test_data", "plot_embedding", "visualize", "pipeline")
 """Sections of the paper's files that steered its own scripts."""
@@ -77,11 +78,23 @@ class Config(BaseModel):
     testing_transfo: TransformSection = _transforms("Transforms of an image in extraction.")
 
     _warnings: tuple[str, ...] = PrivateAttr(default=())
+    _places: Document = PrivateAttr(default_factory=Document)
 
     @property
     def warnings(self) -> list[str]:
         """What the reader of the file noticed and went on with, one sentence each."""
         return list(self._warnings)
+
+    def where(self, *path: str) -> str:
+        """Where a key was given, to begin a message with: `config.yaml, line 12: global_transfo1.RandomResizedCrop.scale`.
+
+        Args:
+            path: section, key, and for a transform its parameter.
+        """
+        section, *rest = path
+        inside = (section, rest[0], "1", *rest[1:]) if len(rest) > 1 else path
+        place = f"{self._places.place(inside)}: " if self._places.places else ""
+        return place + ".".join(path)
 
     def __eq__(self, other: object) -> bool:
         """Equal content; warnings are about the file that it came from."""

@@ -16,6 +16,10 @@ class EmbeddingConfig(Section):
     pretrained_weights: str | None = Field(default=None, description="Model artifact or checkpoint, path or URL; empty: just trained.")
     output_path: str | None = Field(default=None, description="Where the features go, path or URL.")
     df_path: str | None = Field(default=None, description="Metadata (CSV) of the cells; empty: model.data_path.")
+    channels: list[str] | None = Field(
+        default=None,
+        description="The data's channel for each of the model's, in the model's order, or pairs such as 'nucleus=DAPI'; empty: by name.",
+    )
     image_size: int = Field(default=224, ge=8, description="Side in pixels of the position embeddings, where a checkpoint does not say.")
     num_workers: int = Field(default=10, ge=0, description="Processes that read images, per process.")
     batch_size: int = Field(default=128, ge=1, description="Images per step and process.")

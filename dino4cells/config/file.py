@@ -61,6 +61,7 @@ def parse_config(
     except ValidationError as error:
         raise config_error(error, document) from error
     config._warnings = tuple(document.warnings)
+    config._places = document
     return config
 
 

@@ -47,6 +47,13 @@ class ModelConfig(Section):
     )
     patch_size: Literal[8, 16] = Field(default=16, description="Side of a patch, in pixels.")
     image_size: int = Field(default=224, ge=8, description="Side in pixels that positions are made for; a multiple of patch_size.")
+    init: str | None = Field(
+        default=None, description="Weights to start from: a checkpoint of DINO4Cells or DINO, a model artifact, a timm or safetensors file."
+    )
+    init_channels: str | None = Field(
+        default=None,
+        description="Their channels for ours, such as 'protein=1,nucleus=2', or mean: their mean for each; empty: by name, else mean.",
+    )
     num_channels: int | None = Field(default=None, ge=1, description="Channels of an image; empty: as many as the data have.")
     channels: list[str] | None = Field(default=None, description="Names of the channels, in order; empty: as the data say.")
 
@@ -54,6 +61,14 @@ class ModelConfig(Section):
     data_path: str | None = Field(default=None, description="Metadata (CSV), path or URL.")
     output_dir: str | None = Field(default=None, description="Where the model artifact goes, path or URL.")
     datatype: Literal["HPA", "HPABalanced", "CellPainting"] = Field(default="HPA", description="Layout of the metadata, draw of samples.")
+    file_pattern: str | None = Field(
+        default=None,
+        description="File of an image by columns of the metadata and {channel}, such as {plate}/{well}_{channel}.tif; empty: {file}.",
+    )
+    mask: Literal["drop", "ignore", "apply"] = Field(
+        default="drop",
+        description="Last tile of a CellPainting strip: a mask to drop or to apply (zeros outside), or (ignore) no mask but a channel.",
+    )
     image_mode: ImageMode = Field(default="normalized", description="How an image becomes channels in [0, 1].")
     sample_single_cells: bool = Field(default=False, description="Group rows by ID and draw one row of each group per epoch.")
     max_bad_images: float = Field(default=0.01, ge=0, le=1, description="Fraction of images that may be unreadable before training stops.")

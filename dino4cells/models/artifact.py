@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dino4cells.artifacts import Artifact, open_artifact
 from dino4cells.config import Config, parse_config
+from dino4cells.config.model import ImageMode
 from dino4cells.errors import ArtifactError
 from dino4cells.models.vit import DinoVisionTransformer, build_backbone
 
@@ -43,7 +44,9 @@ class ModelCard(BaseModel):
     patch_size: int
     image_size: int
     embedding_dim: int
-    channels: tuple[str, ...]
+    channels: tuple[str, ...] = Field(description="Names of the data's channels, in order.")
+    image_mode: ImageMode = Field(default="normalized", description="How an image becomes the network's channels.")
+    in_channels: int | None = Field(default=None, description="Channels that the network takes; None: one for each of `channels`.")
     seed: int = Field(description="Of the random weights that training began with.")
     normalization: list[Any] = Field(description="Transforms that extraction applies: name and parameters.")
     training: TrainingSummary
@@ -73,7 +76,7 @@ class TrainedModel:
 
 def untrained_backbone(card: ModelCard) -> DinoVisionTransformer:
     """The network that a card describes, with random weights from the card's seed, in evaluation mode."""
-    return build_backbone(card.arch, card.patch_size, card.image_size, len(card.channels), seed=card.seed).eval()
+    return build_backbone(card.arch, card.patch_size, card.image_size, card.in_channels or len(card.channels), seed=card.seed).eval()
 
 
 def load_card(url: str) -> ModelCard:

@@ -31,6 +31,7 @@ from dino4cells.cluster.entry import process_of_a_job
 from dino4cells.config import load_config
 from dino4cells.data.dataset import Batch, CellImages, to_unit_range
 from dino4cells.data.metadata import read_metadata
+from dino4cells.data.source import plain_source
 from dino4cells.features.extract import embed
 from dino4cells.features.intensity import intensity_statistics
 from dino4cells.training.distributed import ProcessGroup, gather_from_ranks, process_group
@@ -82,7 +83,7 @@ def judge_data_set(
     groups = metadata.frame[group_column].to_numpy() if group_column else None
     folds = make_folds(labels, groups, group_name=group_column or "group")
     epochs = max(1, round(images_seen / len(metadata)))
-    images = CellImages(metadata.urls, channels=3)
+    images = CellImages(plain_source(metadata.urls, 3))
     config = with_data_statistics(load_config(preset="small", overrides={"epochs": epochs, **overrides}), images)
     batch = images.__getitems__([(0, index) for index in range(len(images))])
     view = ViewKind.from_sections(config, ("testing_transfo",))

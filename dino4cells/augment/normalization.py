@@ -58,7 +58,7 @@ def channel_statistics(images: CellImages, sample: int = SAMPLE) -> tuple[list[f
     batch = images.__getitems__([(0, row) for row in rows])
     if not len(batch):
         raise DataError(f"None of {len(rows)} sampled images can be read; the first says: {batch.failures[0][1]}")
-    pixel_count, total, squares = 0, torch.zeros(images.channels, dtype=torch.float64), torch.zeros(images.channels, dtype=torch.float64)
+    pixel_count, (total, squares) = 0, torch.zeros(2, images.source.in_channels, dtype=torch.float64)
     for image, (height, width) in zip(batch.images_BCHW, batch.sizes_B2.tolist(), strict=True):
         pixels = to_unit_range(image[:, :height, :width]).to(torch.float64)
         pixel_count += height * width

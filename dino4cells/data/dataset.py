@@ -12,10 +12,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dino4cells import storage
-from dino4cells.data.images import MAX_CHANNELS, decode
-from dino4cells.data.metadata import Metadata
 from dino4cells.data.sampler import EpochAndIndex
-from dino4cells.errors import ConfigError, DataError, Dino4CellsError
+from dino4cells.data.source import ImageSource
+from dino4cells.errors import DataError, Dino4CellsError, StorageError
 
 CACHE_BYTES = 512 * 2**20
 
@@ -56,43 +55,51 @@ class CellImages(Dataset[Batch]):
     """Decoded images of the rows of a table; small data sets stay decoded in memory after the first epoch.
 
     Args:
-        urls: one image a cell.
-        channels: number of channels that every image must have.
+        source: which files each row has and how they become channels.
         cache_bytes: decoded images are kept up to this size per process.
     """
 
-    def __init__(self, urls: Sequence[str], channels: int, cache_bytes: int = CACHE_BYTES) -> None:
-        self.urls = list(urls)
-        self.channels = channels
+    def __init__(self, source: ImageSource, cache_bytes: int = CACHE_BYTES) -> None:
+        self.source = source
         self._cache: dict[int, torch.Tensor] = {}
         self._free_bytes = cache_bytes
 
     def __len__(self) -> int:
-        return len(self.urls)
+        return len(self.source)
 
     def __getitem__(self, key: EpochAndIndex) -> Batch:
         return self.__getitems__([key])
 
     def __getitems__(self, keys: Sequence[EpochAndIndex]) -> Batch:
         images = self._read([index for _, index in keys])
-        read = [(key, image) for key, image in zip(keys, images, strict=True) if isinstance(image, torch.Tensor)]
-        failures = tuple((key[1], str(image)) for key, image in zip(keys, images, strict=True) if not isinstance(image, torch.Tensor))
-        return _pad([image for _, image in read], [key for key, _ in read], failures, self.channels)
+        drawn: list[torch.Tensor] = []
+        read: list[EpochAndIndex] = []
+        failures: list[tuple[int, str]] = []
+        for (epoch, index), image in zip(keys, images, strict=True):
+            if isinstance(image, torch.Tensor):
+                drawn.append(self.source.drawn(image, epoch, index))
+                read.append((epoch, index))
+            else:
+                failures.append((index, str(image)))
+        return _pad(drawn, read, tuple(failures), self.source.in_channels)
 
     def _read(self, indices: Sequence[int]) -> list[torch.Tensor | Dino4CellsError]:
         missing = [index for index in dict.fromkeys(indices) if index not in self._cache]
-        fresh: dict[int, torch.Tensor | Dino4CellsError] = {}
-        for index, content in zip(missing, storage.read_many([self.urls[index] for index in missing]), strict=True):
-            fresh[index] = content if isinstance(content, Dino4CellsError) else self._decode(index, content)
+        files = [self.source.files(index) for index in missing]
+        contents = iter(storage.read_many([url for urls in files for url in urls]))
+        fresh = {index: self._decode(index, [next(contents) for _ in urls]) for index, urls in zip(missing, files, strict=True)}
         return [self._cache[index] if index in self._cache else fresh[index] for index in indices]
 
-    def _decode(self, index: int, content: bytes) -> torch.Tensor | Dino4CellsError:
+    def _decode(self, index: int, contents: list[bytes | StorageError]) -> torch.Tensor | Dino4CellsError:
+        read: list[bytes] = []
+        for content in contents:
+            if isinstance(content, StorageError):
+                return content
+            read.append(content)
         try:
-            image = decode(content, self.urls[index])
+            image = self.source.image(index, read)
         except DataError as error:
             return error
-        if image.shape[0] != self.channels:
-            return DataError(f"{self.urls[index]}: has {image.shape[0]} channels where {self.channels} are expected; see channels.txt.")
         size = image.numel() * image.element_size()
         if size <= self._free_bytes:
             self._cache[index] = image
@@ -135,49 +142,3 @@ def load_batches(images: CellImages, batches: Sampler[list[EpochAndIndex]], work
 
 def _already_a_batch(batch: object) -> object:
     return batch
-
-
-def channel_names(metadata: Metadata, number: int | None, names: Sequence[str] | None) -> tuple[str, ...]:
-    """Names of the channels in order: the configuration's, else the data's, else `channel_0 …` as many as the first readable image has.
-
-    Args:
-        metadata: the table of cells.
-        number: channels that the configuration announces, or None.
-        names: channel names that the configuration gives, or None.
-
-    Raises:
-        DataError: the first images cannot be read or have another number of channels than announced.
-        ConfigError: the configuration names another number of channels than it announces.
-    """
-    found, where = _count_channels(metadata)
-    if names is not None and number is not None and len(names) != number:
-        raise ConfigError(
-            f"model.channels names {len(names)} channels ({', '.join(names)}) and model.num_channels is {number}; make them agree."
-        )
-    expected = number or (len(names) if names else None)
-    if expected is not None and expected != found:
-        raise DataError(
-            f"{where}: has {found} channels and the configuration expects {expected}; correct model.num_channels or the images."
-        )
-    if names is None and metadata.channels is not None:
-        names = metadata.channels
-        if len(names) != found:
-            raise DataError(f"{where}: has {found} channels and channels.txt names {len(names)} ({', '.join(names)}); make them agree.")
-    return tuple(names) if names else tuple(f"channel_{index}" for index in range(found))
-
-
-def _count_channels(metadata: Metadata, attempts: int = 20) -> tuple[int, str]:
-    urls = metadata.urls[:attempts]
-    first_error: Dino4CellsError | None = None
-    for url, content in zip(urls, storage.read_many(urls), strict=True):
-        try:
-            if isinstance(content, Dino4CellsError):
-                raise content
-            channels = decode(content, url).shape[0]
-        except Dino4CellsError as error:
-            first_error = first_error or error
-            continue
-        if channels > MAX_CHANNELS:
-            raise DataError(f"{url}: has {channels} channels; at most {MAX_CHANNELS} are supported.")
-        return channels, url
-    raise DataError(f"{metadata.source}: none of the first {len(urls)} images can be read; the first says: {first_error}")

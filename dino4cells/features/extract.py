@@ -21,9 +21,10 @@ from dino4cells.artifacts import ArtifactWriter, FileEntry
 from dino4cells.augment.draws import sample_keys
 from dino4cells.augment.views import ViewKind
 from dino4cells.config import Config
-from dino4cells.data.dataset import Batch, CellImages, channel_names, load_batches, to_unit_range
+from dino4cells.data.dataset import Batch, CellImages, load_batches, to_unit_range
 from dino4cells.data.metadata import Metadata
 from dino4cells.data.sampler import EpochAndIndex
+from dino4cells.data.source import channel_names, plain_source
 from dino4cells.errors import DataError
 from dino4cells.features import store
 from dino4cells.features.intensity import intensity_names, intensity_statistics
@@ -110,7 +111,7 @@ def extract_features(
     networks = [network.to(group.device).eval() for network in networks]
     bounds = np.linspace(0, len(metadata), group.world_size + 1).round().astype(int)
     rows = Rows(int(bounds[group.rank]), int(bounds[group.rank + 1]), config.embedding.batch_size)
-    images = CellImages(metadata.urls, len(model.card.channels), cache_bytes=0)
+    images = CellImages(plain_source(metadata.urls, len(model.card.channels)), cache_bytes=0)
     workers = config.embedding.num_workers if group.device.type == "cuda" else 0
     failed = 0
 
@@ -123,7 +124,7 @@ def extract_features(
         progress = Progress("extract", rows.stop - rows.start, enabled=group.is_first)
         with parts[0], parts[1] if baselines else nullcontext(), progress:
             for keys, read in zip(rows, load_batches(images, rows, workers, pin_memory=group.device.type == "cuda"), strict=True):
-                batch = read if view.side is not None else _refuse_tiny(read, images.urls, model.card.patch_size)
+                batch = read if view.side is not None else _refuse_tiny(read, metadata.urls, model.card.patch_size)
                 indices = np.array([index for _, index in keys])
                 here = batch.to(group.device)
                 values = [_by_row(_embed(network, view, here, model.card.seed), indices, batch, dim) for network in networks]

@@ -11,6 +11,7 @@ from dino4cells import storage
 from dino4cells.classify.evaluate import Evaluation
 from dino4cells.data.dataset import CellImages
 from dino4cells.data.metadata import Metadata
+from dino4cells.data.source import plain_source
 from dino4cells.features.store import Features
 from dino4cells.models.artifact import TrainedModel
 from dino4cells.report.data import ReportData
@@ -64,7 +65,7 @@ def _examples(evaluation: Evaluation, metadata: Metadata, channels: int) -> dict
     for name in sorted(set(evaluation.labels.tolist())):
         rows = evaluation.rows[evaluation.labels == name]
         chosen[name] = [int(row) for row in random.choice(rows, min(EXAMPLES_PER_CLASS, len(rows)), replace=False)]
-    images = CellImages(metadata.urls, channels)
+    images = CellImages(plain_source(metadata.urls, channels))
     examples: dict[str, list[np.ndarray]] = {}
     for name, indices in chosen.items():
         batch = images.__getitems__([(0, index) for index in indices])

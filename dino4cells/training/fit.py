@@ -19,9 +19,10 @@ from dino4cells import storage
 from dino4cells.artifacts import ArtifactWriter
 from dino4cells.augment.normalization import with_data_statistics
 from dino4cells.config import Config
-from dino4cells.data.dataset import Batch, CellImages, channel_names, load_batches
+from dino4cells.data.dataset import Batch, CellImages, load_batches
 from dino4cells.data.metadata import Metadata
 from dino4cells.data.sampler import SampleStream
+from dino4cells.data.source import image_source
 from dino4cells.errors import CheckpointError, ConfigError, DataError
 from dino4cells.models import artifact
 from dino4cells.models.artifact import ModelCard, TrainingSummary
@@ -89,13 +90,13 @@ def fit(
         Interrupted: the run was asked to stop; a checkpoint was written.
     """
     model = config.model
-    channels = channel_names(metadata, model.num_channels, model.channels)
+    source = image_source(metadata, model)
     batch_size = model.batch_size or model.batch_size_per_gpu * group.world_size
     stream = SampleStream(len(metadata), model.epochs, batch_size, model.seed, rank=group.rank, world_size=group.world_size)
     schedules = Schedules.from_config(model, len(metadata), stream.total, batch_size)
-    images = CellImages(metadata.urls, len(channels))
+    images = CellImages(source)
     fingerprint, config = config.fingerprint(), with_data_statistics(config, images)
-    dino = DINO(config, len(channels), schedules, group)
+    dino = DINO(config, source.in_channels, schedules, group)
     seen, log = _resume(dino, resume_directory, metadata)
     stream = SampleStream(len(metadata), model.epochs, batch_size, model.seed, seen, group.rank, group.world_size)
     started, seen_before = time.monotonic(), seen
@@ -112,7 +113,8 @@ def fit(
         patch_size=model.patch_size,
         image_size=model.image_size,
         embedding_dim=dino.teacher.backbone.embed_dim,
-        channels=channels,
+        channels=source.channels,
+        image_mode=model.image_mode,
         seed=model.seed,
         normalization=[[name, parameters] for name, parameters in config.section("testing_transfo")],
         training=TrainingSummary(

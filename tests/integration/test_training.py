@@ -17,6 +17,7 @@ from dino4cells import steps
 from dino4cells.config import Config
 from dino4cells.data.dataset import Batch, CellImages
 from dino4cells.data.metadata import read_metadata
+from dino4cells.data.source import plain_source
 from dino4cells.errors import CheckpointError, DataError
 from dino4cells.models.artifact import load_model
 from dino4cells.training import checkpoint as checkpoints
@@ -42,7 +43,7 @@ def dino(config: Config, length: int = 24) -> DINO:
 
 
 def batch(cells: str, indices: range = range(8), epoch: int = 0) -> Batch:
-    return CellImages(read_metadata(cells).urls, 4).__getitems__([(epoch, index) for index in indices])
+    return CellImages(plain_source(read_metadata(cells).urls, 4)).__getitems__([(epoch, index) for index in indices])
 
 
 def run(config: Config, data: str, output: Path, stop_after: int | None = None) -> None:

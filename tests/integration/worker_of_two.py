@@ -11,6 +11,7 @@ from dino4cells.cluster.entry import process_of_a_job
 from dino4cells.config import load_config
 from dino4cells.data.dataset import CellImages
 from dino4cells.data.metadata import read_metadata
+from dino4cells.data.source import plain_source
 from dino4cells.training.distributed import ProcessGroup, gather_from_ranks, process_group
 from dino4cells.training.fit import fit
 from dino4cells.training.loop import DINO
@@ -35,7 +36,7 @@ def train_unequal(directory: Path, group: ProcessGroup, together: bool) -> dict[
     """The student after steps on batches of unequal size, or, in one process, on both batches together."""
     config = load_config(str(directory / "unequal.yaml"))
     network = DINO(config, 4, Schedules.from_config(config.model, 24, 48, 8), group)
-    images = CellImages(read_metadata(str(directory / "data")).urls, 4)
+    images = CellImages(plain_source(read_metadata(str(directory / "data")).urls, 4))
     losses = []
     for step, (first, second) in enumerate(UNEQUAL):
         mine = [*first, *second] if together else (first, second)[group.rank]

@@ -16,9 +16,10 @@ from PIL import Image
 
 from dino4cells import storage
 from dino4cells.data import dataset
-from dino4cells.data.dataset import Batch, CellImages, channel_names, load_batches, to_unit_range
+from dino4cells.data.dataset import Batch, CellImages, load_batches, to_unit_range
 from dino4cells.data.metadata import Metadata
 from dino4cells.data.sampler import SampleStream
+from dino4cells.data.source import channel_names, plain_source
 from dino4cells.errors import ConfigError, DataError
 
 SIZES = [(8, 8), (5, 9), (12, 4), (8, 8), (1, 1), (7, 3)]
@@ -66,7 +67,7 @@ def metadata(urls: list[str], channels: tuple[str, ...] | None = None) -> Metada
 
 
 def test_images_of_different_sizes_are_padded_and_their_true_sizes_kept(tmp_path: Path) -> None:
-    batch = CellImages(written(tmp_path, 6), 3).__getitems__([(2, row) for row in range(6)])
+    batch = CellImages(plain_source(written(tmp_path, 6), 3)).__getitems__([(2, row) for row in range(6)])
 
     assert batch.images_BCHW.shape == (6, 3, 12, 9)
     assert batch.images_BCHW.dtype == torch.uint8
@@ -76,14 +77,14 @@ def test_images_of_different_sizes_are_padded_and_their_true_sizes_kept(tmp_path
 
 
 def test_a_batch_keeps_the_order_and_the_repetitions_that_were_asked_for(tmp_path: Path) -> None:
-    batch = CellImages(written(tmp_path, 4), 3).__getitems__([(0, 3), (0, 1), (1, 3), (1, 0)])
+    batch = CellImages(plain_source(written(tmp_path, 4), 3)).__getitems__([(0, 3), (0, 1), (1, 3), (1, 0)])
 
     assert batch.epoch_B.tolist() == [0, 0, 1, 1]
     expect_rows(batch, [3, 1, 3, 0])
 
 
 def test_one_image_is_a_batch_of_one(tmp_path: Path) -> None:
-    images = CellImages(written(tmp_path, 2), 3)
+    images = CellImages(plain_source(written(tmp_path, 2), 3))
 
     assert len(images) == 2
     expect_rows(images[(0, 1)], [1])
@@ -92,14 +93,14 @@ def test_one_image_is_a_batch_of_one(tmp_path: Path) -> None:
 def test_images_are_read_from_an_object_store() -> None:
     urls = written("memory://test-dataset/plate", 3)
 
-    expect_rows(CellImages(urls, 3).__getitems__([(0, 0), (0, 1), (0, 2)]), range(3))
+    expect_rows(CellImages(plain_source(urls, 3)).__getitems__([(0, 0), (0, 1), (0, 2)]), range(3))
 
 
 def test_a_batch_of_eight_and_sixteen_bit_images_lies_between_zero_and_one(tmp_path: Path) -> None:
     urls = written(tmp_path, 2)
     storage.write_bytes(urls[1], tiff_of_16_bits(picture(1)))
 
-    batch = CellImages(urls, 3).__getitems__([(0, 0), (0, 1)])
+    batch = CellImages(plain_source(urls, 3)).__getitems__([(0, 0), (0, 1)])
 
     assert batch.images_BCHW.dtype == torch.float32
     for row in range(2):
@@ -125,7 +126,7 @@ def test_images_that_cannot_be_read_are_rows_with_reasons_and_the_others_are_the
     storage.write_bytes(urls[3], png(picture(3))[:60])
     storage.write_bytes(urls[5], png(picture(5, channels=4)))
 
-    batch = CellImages(urls, 3).__getitems__([(0, row) for row in range(6)])
+    batch = CellImages(plain_source(urls, 3)).__getitems__([(0, row) for row in range(6)])
 
     expect_rows(batch, [1, 4])
     reasons = dict(batch.failures)
@@ -137,7 +138,7 @@ def test_images_that_cannot_be_read_are_rows_with_reasons_and_the_others_are_the
 
 
 def test_a_batch_without_a_readable_image_is_empty_and_says_why(tmp_path: Path) -> None:
-    batch = CellImages([str(tmp_path / "nowhere.png")] * 3, 3).__getitems__([(0, 0), (0, 1), (0, 2)])
+    batch = CellImages(plain_source([str(tmp_path / "nowhere.png")] * 3, 3)).__getitems__([(0, 0), (0, 1), (0, 2)])
 
     assert len(batch) == 0
     assert batch.images_BCHW.shape[:2] == (0, 3)
@@ -149,7 +150,7 @@ def test_a_failure_is_tried_again_in_the_next_epoch(tmp_path: Path) -> None:
     urls = written(tmp_path, 2)
     content = storage.read_bytes(urls[1])
     storage.remove(urls[1])
-    images = CellImages(urls, 3)
+    images = CellImages(plain_source(urls, 3))
     assert [row for row, _ in images.__getitems__([(0, 0), (0, 1)]).failures] == [1]
 
     storage.write_bytes(urls[1], content)
@@ -176,7 +177,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_an_image_is_read_once_as_long_as_it_fits_into_memory(tmp_path: Path, reads: list[str]) -> None:
     urls = written(tmp_path, 6)
-    images = CellImages(urls, 3)
+    images = CellImages(plain_source(urls, 3))
 
     for epoch in range(3):
         expect_rows(images.__getitems__([(epoch, row) for row in range(6)]), range(6))
@@ -187,7 +188,7 @@ def test_an_image_is_read_once_as_long_as_it_fits_into_memory(tmp_path: Path, re
 @pytest.mark.parametrize("budget", [0, 191, 192, 400, 10_000])
 def test_the_images_that_are_kept_stay_within_the_budget(tmp_path: Path, reads: list[str], budget: int) -> None:
     urls = written(tmp_path, 6)
-    images = CellImages(urls, 3, cache_bytes=budget)
+    images = CellImages(plain_source(urls, 3), cache_bytes=budget)
     images.__getitems__([(0, row) for row in range(6)])
     reads.clear()
 
@@ -201,7 +202,7 @@ def test_the_images_that_are_kept_stay_within_the_budget(tmp_path: Path, reads: 
 
 
 def test_what_is_done_to_a_batch_does_not_reach_the_images_in_memory(tmp_path: Path) -> None:
-    images = CellImages(written(tmp_path, 2), 3)
+    images = CellImages(plain_source(written(tmp_path, 2), 3))
     images.__getitems__([(0, 0), (0, 1)]).images_BCHW.zero_()
 
     expect_rows(images.__getitems__([(1, 0), (1, 1)]), [0, 1])
@@ -215,8 +216,8 @@ def test_reading_processes_give_the_batches_of_one_process(tmp_path: Path) -> No
     storage.write_bytes(urls[4], b"no image")
     stream = SampleStream(length=6, epochs=3, batch_size=4)
 
-    alone = list(load_batches(CellImages(urls, 3), stream, workers=0))
-    together = list(load_batches(CellImages(urls, 3), stream, workers=1))
+    alone = list(load_batches(CellImages(plain_source(urls, 3)), stream, workers=0))
+    together = list(load_batches(CellImages(plain_source(urls, 3)), stream, workers=1))
 
     assert len(alone) == len(together) == 4
     for one, other in zip(alone, together, strict=True):

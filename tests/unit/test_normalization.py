@@ -12,6 +12,7 @@ from dino4cells.augment.normalization import channel_statistics, with_data_stati
 from dino4cells.augment.views import MultiCrop
 from dino4cells.config import load_config, parse_config
 from dino4cells.data.dataset import CellImages
+from dino4cells.data.source import plain_source
 from dino4cells.errors import DataError
 
 
@@ -25,7 +26,7 @@ def pictures(tmp_path: Path) -> list[np.ndarray]:
 
 
 def _images(directory: Path, count: int) -> CellImages:
-    return CellImages([str(directory / f"{number}.png") for number in range(count)], channels=3)
+    return CellImages(plain_source([str(directory / f"{number}.png") for number in range(count)], 3))
 
 
 def test_the_statistics_are_those_of_all_pixels_without_padding(tmp_path: Path, pictures: list[np.ndarray]) -> None:

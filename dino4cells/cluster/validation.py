@@ -103,7 +103,7 @@ def _variables(job: JobSpec) -> Iterable[str]:
         if _KEY.fullmatch(secret.key) is None:
             yield f"secret {secret.secret}: '{secret.key}' is no key of a secret; use letters, digits, -, _ and dots."
     if job.config and (_SUBDOMAIN.fullmatch(job.config.config_map) is None or _KEY.fullmatch(job.config.file) is None):
-        yield f"config map: '{job.config.config_map}' with the file '{job.config.file}' cannot be one; use lower-case letters, digits and -."
+        yield f"config map: '{job.config.config_map}' with the file '{job.config.file}' cannot be one; use lower-case letters, digits, -."
 
 
 def _placement(job: JobSpec) -> Iterable[str]:

@@ -29,7 +29,7 @@ EVERYTHING = dataclasses.replace(
     environment={"AWS_ENDPOINT_URL": "http://store:9000"},
     secrets=(
         SecretVariable("AWS_ACCESS_KEY_ID", "store", "accesskey"),
-        SecretVariable("AWS_SESSION_TOKEN", "store", "token", optional=True),
+        SecretVariable("AWS_SESSION_TOKEN", "store", "token", True),
     ),
     config=ConfigFile("dino4cells-config"),
     placement=Placement(
@@ -214,7 +214,7 @@ def test_a_manifest_is_plain_yaml_without_references() -> None:
     ],
 )
 def test_what_a_cluster_would_refuse_or_not_survive_is_one_sentence(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(ConfigError, match="^[^\n]*$") as raised:
+    with pytest.raises(ConfigError, match=r"^[^\n]*$") as raised:
         render(dataclasses.replace(PLAIN, **changes))
 
     assert words in str(raised.value)

@@ -9,7 +9,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from dino4cells import storage
-from dino4cells.config.classification import CLASSIFICATION_KEYS_NOT_SUPPORTED_YET
+from dino4cells.config.classification import CLASSIFICATION_KEYS_OF_THE_PAPER
 from dino4cells.config.config import IGNORED_SECTIONS, SECTIONS, TRANSFORM_SECTIONS, Config
 from dino4cells.config.errors import config_error
 from dino4cells.config.overrides import apply_overrides
@@ -54,7 +54,7 @@ def parse_config(
     base = _read_preset(name, "" if preset else f"{user.place(('preset',))}: ")
     document = _merge(_keep_known(base), _keep_known(user))
     apply_overrides(document, overrides or {})
-    _keep_known(document)  # an option may name a key that waits for a later version
+    _keep_known(document)  # an option may name a key of the paper's own scripts
     _settle_local_crops_scale(document, preset_where=f"preset {name}")
     try:
         config = Config.model_validate(document.values)
@@ -118,14 +118,14 @@ def _known_keys(document: Document, section: str, values: dict[str, object]) -> 
         if key in SECTIONS[section].model_fields:
             if not is_empty(value):
                 kept[key] = value
-        elif section == "classification" and key in CLASSIFICATION_KEYS_NOT_SUPPORTED_YET:
+        elif section == "classification" and key in CLASSIFICATION_KEYS_OF_THE_PAPER:
             waiting.append(key)
         else:
             near = suggestion(key, SECTIONS[section].model_fields) or _other_section(key)
             document.warnings.append(f"{document.place((section, key))}: {section}.{key} is not known and not used{near}")
     if waiting:
         place = document.place((section, waiting[0]))
-        document.warnings.append(f"{place}: keys of {section} that are not supported yet are not used: {', '.join(waiting)}")
+        document.warnings.append(f"{place}: keys of {section} that steered the paper's own scripts are not used here: {', '.join(waiting)}")
     return kept
 
 

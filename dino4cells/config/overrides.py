@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import yaml
 
-from dino4cells.config.classification import CLASSIFICATION_KEYS_NOT_SUPPORTED_YET
+from dino4cells.config.classification import CLASSIFICATION_KEYS_OF_THE_PAPER
 from dino4cells.config.config import SECTIONS, TRANSFORM_SECTIONS
 from dino4cells.config.values import TRANSFORM_NAMES, is_empty, suggestion
 from dino4cells.config.yaml import Document, Place
@@ -54,7 +54,7 @@ def full_key(name: str) -> str:
     section, _, rest = key.partition(".")
     if not rest:
         owners = [owner for owner, model in SECTIONS.items() if key in model.model_fields]
-        if len(owners) > 1:
+        if len(owners) > 1 and "classification" not in owners:
             choices = " or ".join(f"{owner}.{key}" for owner in owners)
             raise ConfigError(f"option {name}: several sections have this key; say {choices}")
         if owners:
@@ -64,13 +64,13 @@ def full_key(name: str) -> str:
         raise ConfigError(f"option {name}: the configuration has no such key{_near(key) or '; `dino4cells config` shows all'}")
     if section in TRANSFORM_SECTIONS and len(rest.split(".")) <= 2:
         return key
-    if section in SECTIONS and (rest in SECTIONS[section].model_fields or _is_waiting(section, rest)):
+    if section in SECTIONS and (rest in SECTIONS[section].model_fields or _is_of_the_paper(section, rest)):
         return key
     raise ConfigError(f"option {name}: the configuration has no such key{_near(rest) or '; `dino4cells config` shows all'}")
 
 
-def _is_waiting(section: str, key: str) -> bool:
-    return section == "classification" and key in CLASSIFICATION_KEYS_NOT_SUPPORTED_YET
+def _is_of_the_paper(section: str, key: str) -> bool:
+    return section == "classification" and key in CLASSIFICATION_KEYS_OF_THE_PAPER
 
 
 def _near(key: str) -> str:

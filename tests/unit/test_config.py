@@ -37,7 +37,7 @@ HANDBOOK_SHAPED = """\
    train_path: somewhere/train.pth
    balance: True
    balance: False
-   folds: 3
+   competition_type: whole_images
 
  visualize:
    image_path: cell.png
@@ -85,7 +85,8 @@ def test_a_file_of_the_handbooks_shape_is_understood() -> None:
     assert config.model.sample_single_cells is False
     assert config.embedding.num_augmentation_repetitions == 0
     assert config.embedding.target_labels is False
-    assert config.classification.folds == 3
+    assert config.classification.train_path == "somewhere/train.pth"
+    assert config.classification.balance is False
     assert config.section("normalization") == [("ToTensor", None), ("self_normalize", None)]
     assert config.normalization["Get_specific_channel"].parameters == {"c": 1}
     assert config.section("global_transfo1") == [("RandomResizedCrop", {"size": 224, "scale": [0.4, 1]})]
@@ -101,7 +102,7 @@ def test_everything_in_that_file_that_is_not_used_is_told_once_with_its_line() -
         "mine.yaml, line 19: classification.balance is given again after line 18",
         "mine.yaml, line 31: normalization.Get_specific_channel is given again after line 28",
         "mine.yaml, line 22: sections that steered the paper's own scripts are not used here: visualize, pipeline",
-        "mine.yaml, line 17: keys of classification that are not supported yet are not used: train_path, balance",
+        "mine.yaml, line 20: keys of classification that steered the paper's own scripts are not used here: competition_type",
         "mine.yaml, line 9: model.local_crops_scale (0.2, 0.5) is not used, since local_transfo.RandomResizedCrop has the scale "
         "(0.05, 0.4) (mine.yaml, line 44)",
     ]
@@ -166,7 +167,7 @@ def test_a_wrong_value_is_told_with_file_line_and_key(text: str, sentence: str) 
         ("model:\n  epoch: 3", "line 2: model.epoch is not known and not used; did you mean epochs?"),
         ("model:\n  folds: 3", "line 2: model.folds is not known and not used; did you mean classification.folds?"),
         ("embeding: {}", "line 1: embeding is not known and not used; did you mean embedding?"),
-        ("epochs: 3", "line 1: epochs is not known and not used; did you mean model.epochs?"),
+        ("epochs: 3", "line 1: epochs is not known and not used; did you mean model.epochs or classification.epochs?"),
         ("qwertz: 3", "config.yaml, line 1: qwertz is not known and not used"),
         ("testing_transfo:\n  My_dihedral: [False]", "line 2: testing_transfo.My_dihedral is no known transform; it is switched"),
     ],

@@ -46,6 +46,9 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
 }
 """Sections that hold scalars."""
 
+OTHER_NAMES: Final = {"embedding": {"batch_size_per_gpu": "batch_size"}}
+"""Names that published files give to keys, by section."""
+
 TransformSection = dict[Annotated[str, AfterValidator(check_transform_name)], TransformChoice]
 
 
@@ -116,9 +119,16 @@ class Config(BaseModel):
         content = {"preset": "none", **self.model_dump(mode="json")}
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
 
-    def fingerprint(self) -> str:
-        """SHA-256 (hexadecimal) of what decides the outcome of training: not of paths, workers, and transforms that are off."""
+    def training_settings(self) -> dict[str, object]:
+        """What decides the outcome of training, as JSON knows it: not paths, workers, and transforms that are off."""
         model = self.model.model_dump(mode="json", exclude=set(_NOT_FOR_TRAINING))
         views = {name: self.section(name) for name in TRANSFORM_SECTIONS if name != "testing_transfo"}
-        content = {"model": model, "views": views, "local_crops_number": self.local_crops_number}
+        settings: dict[str, object] = {"model": model, "views": views, "local_crops_number": self.local_crops_number}
+        if self.model.datatype == "HPABalanced":
+            settings["classes"] = self.embedding.target_labels or self.classification.label
+        return settings
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hexadecimal) of `training_settings`."""
+        content = self.training_settings()
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -20,7 +20,11 @@ class EmbeddingConfig(Section):
         default=None,
         description="The data's channel for each of the model's, in the model's order, or pairs such as 'nucleus=DAPI'; empty: by name.",
     )
-    image_size: int = Field(default=224, ge=8, description="Side in pixels of the position embeddings, where a checkpoint does not say.")
+    image_size: int = Field(
+        default=224,
+        ge=8,
+        description="Side in pixels that positions are made for, where neither a checkpoint nor model.image_size says it.",
+    )
     num_workers: int = Field(default=10, ge=0, description="Processes that read images, per process.")
     batch_size: int = Field(default=128, ge=1, description="Images per step and process.")
     embedding_has_labels: bool = Field(default=False, description="Whether the metadata hold label columns.")

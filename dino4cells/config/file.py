@@ -9,11 +9,12 @@ from typing import Final
 from pydantic import ValidationError
 
 from dino4cells import storage
+from dino4cells.config.agreement import PRESET, settle
 from dino4cells.config.classification import CLASSIFICATION_KEYS_OF_THE_PAPER
-from dino4cells.config.config import IGNORED_SECTIONS, SECTIONS, TRANSFORM_SECTIONS, Config
+from dino4cells.config.config import IGNORED_SECTIONS, OTHER_NAMES, SECTIONS, TRANSFORM_SECTIONS, Config
 from dino4cells.config.errors import config_error
 from dino4cells.config.overrides import apply_overrides
-from dino4cells.config.values import TRANSFORM_NAMES, is_empty, read_pair, suggestion
+from dino4cells.config.values import TRANSFORM_NAMES, is_empty, suggestion
 from dino4cells.config.yaml import Document, read_yaml
 from dino4cells.errors import ConfigError
 
@@ -26,8 +27,8 @@ def load_config(source: str | None = None, *, preset: str | None = None, overrid
     Args:
         source: Path or URL of a `config.yaml`; None: the preset alone.
         preset: Name of a packaged preset; None or empty: the one that the file's key `preset` names, else `handbook`.
-        overrides: Values by dotted key (`model.epochs`, `global_transfo1.RandomResizedCrop.size`) or by a key alone where only one
-            section has it (`epochs`). A value may be text, as a command line gives it; None and empty text mean not given.
+        overrides: Values by dotted key (`model.epochs`, `global_transfo1.RandomResizedCrop.size`) or by a key alone: that of `model`,
+            else of the section that has it (`epochs`). A value may be text, as a command line gives it; None and empty text: not given.
 
     Returns:
         The resolved configuration; its `warnings` say what the file holds and is not used.
@@ -55,7 +56,7 @@ def parse_config(
     document = _merge(_keep_known(base), _keep_known(user))
     apply_overrides(document, overrides or {})
     _keep_known(document)  # an option may name a key of the paper's own scripts
-    _settle_local_crops_scale(document, preset_where=f"preset {name}")
+    settle(document)
     try:
         config = Config.model_validate(document.values)
     except ValidationError as error:
@@ -76,9 +77,9 @@ def _read_preset(name: str, asked_at: str) -> Document:
         raise ConfigError(f"{asked_at}there is no preset {name!r}; choose one of {', '.join(preset_names())}")
     if name == "none":
         return Document()
-    document = read_yaml((files("dino4cells.config.presets") / f"{name}.yaml").read_text(encoding="utf-8"), f"preset {name}")
+    document = read_yaml((files("dino4cells.config.presets") / f"{name}.yaml").read_text(encoding="utf-8"), f"{PRESET}{name}")
     below = document.values.pop("preset", None)
-    return document if below is None else _merge(_read_preset(str(below), f"preset {name}: "), document)
+    return document if below is None else _merge(_read_preset(str(below), f"{PRESET}{name}: "), document)
 
 
 def _keep_known(document: Document) -> Document:
@@ -115,6 +116,7 @@ def _known_keys(document: Document, section: str, values: dict[str, object]) -> 
     kept: dict[str, object] = {}
     waiting: list[str] = []
     for key, value in values.items():
+        key = OTHER_NAMES.get(section, {}).get(key, key)
         if key in SECTIONS[section].model_fields:
             if not is_empty(value):
                 kept[key] = value
@@ -159,31 +161,3 @@ def _merge(base: Document, user: Document) -> Document:
             merged.forget((name,))
     merged.places.update(user.places)
     return merged
-
-
-def _settle_local_crops_scale(document: Document, preset_where: str) -> None:
-    """`model.local_crops_scale` becomes the scale of local crops where the user's `local_transfo` gives none (handbook, config.yaml)."""
-    model, section = document.values.get("model"), document.values.get("local_transfo")
-    entry = section.get("RandomResizedCrop") if isinstance(section, dict) else None
-    if not isinstance(model, dict) or not isinstance(section, dict) or not isinstance(entry, list) or not entry:
-        return
-    active, parameters = (*entry, None)[:2]
-    by_position = parameters if isinstance(parameters, list) else None
-    by_name = parameters if isinstance(parameters, dict) else {}
-    given = by_position[1] if by_position is not None and len(by_position) > 1 else by_name.get("scale")
-    try:
-        wanted, scale = read_pair(model.get("local_crops_scale")), read_pair(given)
-    except ValueError:  # the model says it better
-        return
-    if not isinstance(wanted, tuple) or wanted == scale:
-        return
-    place = document.place(("local_transfo", "RandomResizedCrop", "1", "scale"))
-    if scale is not None and place.where != preset_where:
-        document.warnings.append(
-            f"{document.place(('model', 'local_crops_scale'))}: model.local_crops_scale {wanted} is not used, since "
-            f"local_transfo.RandomResizedCrop has the scale {scale} ({place}); make them agree, or delete one"
-        )
-    elif by_position is not None:
-        section["RandomResizedCrop"] = [active, [*by_position[:1], list(wanted), *by_position[2:]]]
-    else:
-        section["RandomResizedCrop"] = [active, {**by_name, "scale": list(wanted)}]

@@ -30,8 +30,17 @@ ImageMode = Literal[
 ]
 IMAGE_MODES: Final[tuple[ImageMode, ...]] = get_args(ImageMode)
 
-IMAGE_MODES_NOT_SUPPORTED_YET: Final = IMAGE_MODES[3:]
-"""Valid names, which the reader of images answers with a ConfigError until they are built."""
+IMAGE_MODE_CHANNELS: Final[dict[str, int]] = {
+    "normalized_3_channels": 3,
+    "normalized_4_channels": 4,
+    "unnormalized_4_channels": 4,
+    **dict.fromkeys(IMAGE_MODES[4:8], 3),
+    **dict.fromkeys(IMAGE_MODES[8:12], 1),
+    "one_channel": 1,
+    "two_channels": 2,
+    "protein_channel": 1,
+}
+"""Channels that an image mode gives the network, where it says so; they win over `num_channels` (not for CellPainting)."""
 
 
 def _resolve_arch(value: object) -> object:
@@ -46,7 +55,7 @@ class ModelConfig(Section):
         default="vit_tiny", description="Backbone; deit_tiny, deit_small and deit_base are other names of the same three."
     )
     patch_size: Literal[8, 16] = Field(default=16, description="Side of a patch, in pixels.")
-    image_size: int = Field(default=224, ge=8, description="Side in pixels that positions are made for; a multiple of patch_size.")
+    image_size: int = Field(default=224, ge=8, description="Side in pixels that positions are made for, a multiple of patch_size.")
     init: str | None = Field(
         default=None, description="Weights to start from: a checkpoint of DINO4Cells or DINO, a model artifact, a timm or safetensors file."
     )
@@ -54,8 +63,6 @@ class ModelConfig(Section):
         default=None,
         description="Their channels for ours, such as 'protein=1,nucleus=2', or mean: their mean for each; empty: by name, else mean.",
     )
-    num_channels: int | None = Field(default=None, ge=1, description="Channels of an image; empty: as many as the data have.")
-    channels: list[str] | None = Field(default=None, description="Names of the channels, in order; empty: as the data say.")
 
     root: str | None = Field(default=None, description="Directory or URL that the metadata's file names start from.")
     data_path: str | None = Field(default=None, description="Metadata (CSV), path or URL.")
@@ -70,6 +77,10 @@ class ModelConfig(Section):
         description="Last tile of a CellPainting strip: a mask to drop or to apply (zeros outside), or (ignore) no mask but a channel.",
     )
     image_mode: ImageMode = Field(default="normalized", description="How an image becomes channels in [0, 1].")
+    num_channels: int | None = Field(
+        default=None, ge=1, description="Channels that reach the network; empty: as many as image_mode says, else as the data have."
+    )
+    channels: list[str] | None = Field(default=None, description="Names of the data's channels, in order; empty: as the data say.")
     sample_single_cells: bool = Field(default=False, description="Group rows by ID and draw one row of each group per epoch.")
     max_bad_images: float = Field(default=0.01, ge=0, le=1, description="Fraction of images that may be unreadable before training stops.")
     num_workers: int = Field(default=10, ge=0, description="Processes that read images, per training process.")
@@ -118,7 +129,7 @@ class ModelConfig(Section):
     @classmethod
     def _whole_patches(cls, value: int, info: ValidationInfo) -> int:
         patch = info.data.get("patch_size")
-        if patch and value % patch:
+        if patch and value % patch and info.data.get("arch", "").startswith("vit_"):
             raise ValueError(f"must be a multiple of patch_size ({patch})")
         return value
 
@@ -128,7 +139,8 @@ class ModelConfig(Section):
         count = info.data.get("num_channels")
         if value is not None and len(set(value)) != len(value):
             raise ValueError("must name each channel once")
-        if value is not None and count is not None and len(value) != count:
+        keeps_all = not str(info.data.get("image_mode")).startswith(("single_channel", "one_", "two_", "protein_"))
+        if value is not None and count is not None and len(value) != count and keeps_all:
             raise ValueError(f"must have as many names as num_channels says ({count})")
         return value
 

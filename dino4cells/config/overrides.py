@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import get_args, get_origin
 
 import yaml
 
 from dino4cells.config.classification import CLASSIFICATION_KEYS_OF_THE_PAPER
-from dino4cells.config.config import SECTIONS, TRANSFORM_SECTIONS
+from dino4cells.config.config import OTHER_NAMES, SECTIONS, TRANSFORM_SECTIONS
 from dino4cells.config.values import TRANSFORM_NAMES, is_empty, suggestion
 from dino4cells.config.yaml import Document, Place
 from dino4cells.errors import ConfigError
@@ -19,11 +20,11 @@ def apply_overrides(document: Document, overrides: Mapping[str, object]) -> None
 
     Args:
         document: Sections of the file over its preset.
-        overrides: Values by dotted key, or by a key alone where one section has it. None and empty text mean not given; the text `None`
+        overrides: Values by dotted key, or by a key alone (`full_key`). None and empty text mean not given; the text `None`
             means the default.
 
     Raises:
-        ConfigError: No section or several have such a key.
+        ConfigError: No section has such a key.
     """
     for name, value in overrides.items():
         if value is None or value == "":
@@ -44,33 +45,46 @@ def apply_overrides(document: Document, overrides: Mapping[str, object]) -> None
         document.places[path] = Place(f"option {name}")
 
 
-def full_key(name: str) -> str:
+def full_key(name: str, section: str = "model") -> str:
     """The dotted key that an option's name stands for: `epochs` and `--epochs` are `model.epochs`.
 
+    Args:
+        name: A dotted key, or a key alone: that of `section` where it has it, else of the first section that has it.
+        section: The section that the command is about.
+
     Raises:
-        ConfigError: No section has such a key, or several have it.
+        ConfigError: No section has such a key.
     """
     key = name.removeprefix("--").replace("-", "_")
-    section, _, rest = key.partition(".")
+    first, _, rest = key.partition(".")
     if not rest:
-        owners = [owner for owner, model in SECTIONS.items() if key in model.model_fields]
-        if len(owners) > 1 and "classification" not in owners:
-            choices = " or ".join(f"{owner}.{key}" for owner in owners)
-            raise ConfigError(f"option {name}: several sections have this key; say {choices}")
-        if owners:
-            return f"{owners[0]}.{key}"
+        owner = next((owner for owner in (section, *SECTIONS) if owner in SECTIONS and _has_key(owner, key)), None)
+        if owner is not None:
+            return f"{owner}.{OTHER_NAMES.get(owner, {}).get(key, key)}"
         if key == "local_crops_number" or key in TRANSFORM_SECTIONS:
             return key
-        raise ConfigError(f"option {name}: the configuration has no such key{_near(key) or '; `dino4cells config` shows all'}")
-    if section in TRANSFORM_SECTIONS and len(rest.split(".")) <= 2:
+    elif first in TRANSFORM_SECTIONS and len(rest.split(".")) <= 2:
         return key
-    if section in SECTIONS and (rest in SECTIONS[section].model_fields or _is_of_the_paper(section, rest)):
-        return key
-    raise ConfigError(f"option {name}: the configuration has no such key{_near(rest) or '; `dino4cells config` shows all'}")
+    elif first in SECTIONS and _has_key(first, rest):
+        return f"{first}.{OTHER_NAMES.get(first, {}).get(rest, rest)}"
+    raise ConfigError(f"option {name}: the configuration has no such key{_near(rest or key) or '; `dino4cells config` shows all'}")
 
 
-def _is_of_the_paper(section: str, key: str) -> bool:
-    return section == "classification" and key in CLASSIFICATION_KEYS_OF_THE_PAPER
+def kind_of(key: str) -> str:
+    """How many words an option for a dotted key takes: `one`, `many` (a pair or a list), or `switch` (one, or none for true)."""
+    section, _, name = key.partition(".")
+    field = SECTIONS[section].model_fields.get(name) if section in SECTIONS else None
+    if field is None:
+        return "one"
+    if field.annotation is bool:
+        return "switch"
+    kinds = (field.annotation, *get_args(field.annotation))
+    return "many" if any(get_origin(kind) in (list, tuple) for kind in kinds) else "one"
+
+
+def _has_key(section: str, key: str) -> bool:
+    of_the_paper = section == "classification" and key in CLASSIFICATION_KEYS_OF_THE_PAPER
+    return of_the_paper or key in SECTIONS[section].model_fields or key in OTHER_NAMES.get(section, {})
 
 
 def _near(key: str) -> str:

@@ -112,6 +112,8 @@ def read_names(value: object) -> object:
         return value
     if any(isinstance(name, bool) for name in names):  # the YAML of a channel named NO or ON
         raise ValueError("must have its names in quotes where one of them is on, off, yes, no, true or false")
+    if not all(isinstance(name, str | int | float) for name in names):
+        raise ValueError("must be a list of names")
     return [str(name).strip() for name in names if str(name).strip()]
 
 

@@ -266,7 +266,7 @@ def test_options_win_over_the_file() -> None:
         ("epoch", 1, "option epoch: the configuration has no such key; did you mean model.epochs?"),
         ("modle.epochs", 1, "option modle.epochs: the configuration has no such key; did you mean model.epochs?"),
         ("qwertz", 1, "option qwertz: the configuration has no such key; `dino4cells config` shows all"),
-        ("image_size", 64, "option image_size: several sections have this key; say model.image_size or embedding.image_size"),
+        ("neighbours", 0, "option neighbours: classification.neighbours must be at least 1, not 0"),
         ("local_transfo.Warpcell", True, "option local_transfo.Warpcell: Warpcell is no transform that is"),
         ("local_transfo.RandomResizedCrop", "big", ": local_transfo.RandomResizedCrop must be a list of two"),
     ],

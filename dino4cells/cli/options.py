@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from typing import Annotated
 
 import typer
 
+from dino4cells.cli.published_flags import NOT_USED, OTHER_FLAGS, WITHOUT_VALUE, precision_of
 from dino4cells.errors import ConfigError
 
 ANY_KEY = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -28,31 +30,66 @@ GroupOption = Annotated[
 ]
 
 
+SECTION_OF_COMMAND = {"extract": "embedding", "classify": "classification"}
+"""The section that a key alone belongs to; `model` for every other command."""
+
+
 def overrides_of(context: typer.Context) -> dict[str, object]:
-    """Options that the command does not know, as keys of the configuration: `--key value` or `--key=value`."""
+    """Options that the command does not know, as dotted keys of the configuration: `--key value` or `--key=value`.
+
+    Flags of the published scripts are understood; those that mean nothing here are told in one warning.
+    """
+    from dino4cells.config.overrides import kind_of
+
     overrides: dict[str, object] = {}
+    not_used: list[str] = []
     words = list(context.args)
     while words:
         word = words.pop(0)
         if not word.startswith("--"):
             raise ConfigError(f"{word}: this word belongs to no option; write --key value.")
-        key, equals, value = word.removeprefix("--").partition("=")
-        _check_key(key, context)
-        if not equals and (not words or words[0].startswith("--")):
-            raise ConfigError(f"--{key}: has no value; write --{key} value.")
-        overrides[key] = value if equals else words.pop(0)
+        flag, equals, value = word.removeprefix("--").partition("=")
+        name = flag.replace("-", "_")
+        ignored = name.lower() in NOT_USED
+        key = "" if ignored or name == "use_fp16" else _key(flag, context)
+        if not equals:
+            value = _value(flag, words, kind_of(key) if key else "switch" if name in WITHOUT_VALUE else "many" if ignored else "one")
+        if ignored:
+            not_used.append(f"--{flag}")
+        elif name == "use_fp16":
+            overrides["model.precision"] = precision_of(value)
+        else:
+            overrides[key] = value
+    if not_used:
+        print(f"warning: {', '.join(not_used)}: steered the published scripts and is not used here", file=sys.stderr)
     return overrides
 
 
-def _check_key(key: str, context: typer.Context) -> None:
-    """Refuse a word that is no key of the configuration, and suggest the option that may have been meant."""
+def _value(flag: str, words: list[str], kind: str) -> str:
+    """Takes the value of an option off the words: one word; several for a pair or a list; none for a switch that stands alone."""
+    if words and words[0] == "=":  # `--master_port = 1234`
+        words.pop(0)
+    values: list[str] = []
+    while words and not words[0].startswith("--") and (kind == "many" or not values):
+        values.append(words.pop(0))
+    if not values and kind != "switch":
+        raise ConfigError(f"--{flag}: has no value; write --{flag} value.")
+    return ", ".join(values) if values else "True"
+
+
+def _key(flag: str, context: typer.Context) -> str:
+    """The key that a flag stands for; refuses a word that is none, and suggests the option that may have been meant."""
     from dino4cells.config.overrides import full_key
 
+    command = context.command.name or ""
+    named = OTHER_FLAGS.get(command, {}).get(flag)
+    if named:
+        return named
     try:
-        full_key(key)
+        return full_key(flag, SECTION_OF_COMMAND.get(command, "model"))
     except ConfigError:
         options = [option.removeprefix("--") for parameter in context.command.params for option in parameter.opts]
-        near = difflib.get_close_matches(key, options, n=1)
+        near = difflib.get_close_matches(flag, options, n=1)
         if near:
-            raise ConfigError(f"--{key}: there is no such option; did you mean --{near[0]}?") from None
+            raise ConfigError(f"--{flag}: there is no such option; did you mean --{near[0]}?") from None
         raise

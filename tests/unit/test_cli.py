@@ -73,10 +73,7 @@ def test_options_stand_above_the_file_and_the_file_above_the_preset(dino4cells: 
         (["--presset", "small"], "error: --presset: there is no such option; did you mean --preset?\n"),
         (["--epochs"], "error: --epochs: has no value; write --epochs value.\n"),
         (["a.yaml"], "error: a.yaml: this word belongs to no option; write --key value.\n"),
-        (
-            ["--image_size", "64"],
-            "error: option image_size: several sections have this key; say model.image_size or embedding.image_size\n",
-        ),
+        (["--use_fp16", "half"], "error: --use_fp16: must be true or false, not 'half'; or write --precision bfloat16.\n"),
         (["--preset", "large"], f"error: there is no preset 'large'; choose one of {', '.join(preset_names())}\n"),
     ],
 )

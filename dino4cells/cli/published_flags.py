@@ -1,0 +1,41 @@
+"""Flags of the published scripts (`run_dino.py`, `main_dino.py`, `run_get_features.py`, `run_end_to_end.py`) that are no keys here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dino4cells.errors import ConfigError
+
+OTHER_FLAGS: Final = {
+    "extract": {"output_prefix": "embedding.output_path", "dataset": "embedding.df_path"},
+}
+"""By command: what a flag is called in the configuration."""
+
+NOT_USED: Final = (
+    *("dist_url", "local_rank", "master_port", "nproc_per_node"),  # dino4cells starts the processes itself
+    *(
+        "loader",
+        "root_dir_path",
+        "rgbmode",
+        "scale_factor",
+        "global_crops_scale",
+        "whole",
+    ),  # other keys say it
+)
+"""Flags that mean nothing here, in lower case."""
+
+WITHOUT_VALUE: Final = ("whole",)
+
+_SWITCHES: Final = {"on": "auto", "true": "auto", "1": "auto", "off": "float32", "false": "float32", "0": "float32"}
+
+
+def precision_of(use_fp16: str) -> str:
+    """`model.precision` for the published `--use_fp16`.
+
+    Raises:
+        ConfigError: neither true nor false.
+    """
+    precision = _SWITCHES.get(use_fp16.lower())
+    if precision is None:
+        raise ConfigError(f"--use_fp16: must be true or false, not '{use_fp16}'; or write --precision bfloat16.")
+    return precision

@@ -17,6 +17,7 @@ from dino4cells.classify.metrics import Scores
 from dino4cells.classify.splits import Folds, make_folds
 from dino4cells.config import ClassificationConfig
 from dino4cells.data.metadata import missing_column
+from dino4cells.data.strata import DEFAULT_LABELS
 from dino4cells.errors import DataError
 from dino4cells.features.store import Features
 from dino4cells.progress import Progress
@@ -24,7 +25,6 @@ from dino4cells.progress import Progress
 KIND = "classification"
 METRICS, PREDICTIONS, REPORT = "metrics.json", "predictions.parquet", "report.html"
 CLASSIFIERS: dict[Classifier, str] = {"knn": "knn.skops", "linear": "linear_probe.skops"}
-DEFAULT_LABELS = ("protein_location", "cell_type")
 TRAINED = "trained"
 
 

@@ -26,7 +26,7 @@ class Batch:
     Attributes:
         images_BCHW: uint8, or float32 in [0, 1].
         sizes_B2: true height and width of each image.
-        index_B: row of the metadata; epoch_B: how often that row was seen before.
+        index_B: row of the metadata; epoch_B: which draw of that row it is (`EpochAndIndex`).
         failures: (row, reason) of the images of this batch that could not be read; they are not in the tensors.
     """
 

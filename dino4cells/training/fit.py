@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 
 import torch
@@ -21,15 +21,17 @@ from dino4cells.augment.normalization import with_data_statistics
 from dino4cells.config import Config
 from dino4cells.data.dataset import Batch, CellImages, load_batches
 from dino4cells.data.metadata import Metadata
-from dino4cells.data.sampler import SampleStream
+from dino4cells.data.sampler import SampleOrder, SampleStream
 from dino4cells.data.source import image_source
-from dino4cells.errors import CheckpointError, ConfigError, DataError
+from dino4cells.data.strata import sample_order
+from dino4cells.errors import ConfigError, DataError
 from dino4cells.models import artifact
 from dino4cells.models.artifact import ModelCard, TrainingSummary
 from dino4cells.progress import Progress
 from dino4cells.training import checkpoint as checkpoints
 from dino4cells.training.distributed import ProcessGroup, gather_from_ranks, max_over_ranks, sum_over_ranks
 from dino4cells.training.loop import DINO
+from dino4cells.training.resume import RunIdentity
 from dino4cells.training.schedules import Schedules
 
 RECORDS = 200  # lines of log.jsonl that a run aims at
@@ -85,27 +87,30 @@ def fit(
 
     Raises:
         ConfigError: a batch larger than the data, a transform that does not fit, or another key that is wrong.
-        DataError: no image can be read, too many cannot, or their channels are not those announced.
-        CheckpointError: the checkpoints are of a run with another network or other data.
+        DataError: no image can be read, too many cannot, their channels are not those announced, or groups or classes cannot be drawn.
+        CheckpointError: the checkpoints are of a run with another configuration or other data.
         Interrupted: the run was asked to stop; a checkpoint was written.
     """
     model = config.model
+    order = sample_order(metadata, config)
+    if group.is_first and order.rows < len(metadata):
+        logger.warning("%s of %s cells belong to no class and are never drawn.", f"{len(metadata) - order.rows:,}", f"{len(metadata):,}")
     source = image_source(metadata, model)
     batch_size = model.batch_size or model.batch_size_per_gpu * group.world_size
-    stream = SampleStream(len(metadata), model.epochs, batch_size, model.seed, rank=group.rank, world_size=group.world_size)
-    schedules = Schedules.from_config(model, len(metadata), stream.total, batch_size)
+    stream = SampleStream(order, model.epochs, batch_size, model.seed, rank=group.rank, world_size=group.world_size)
+    schedules = Schedules.from_config(model, len(order), stream.total, batch_size)
     images = CellImages(source)
-    fingerprint, config = config.fingerprint(), with_data_statistics(config, images)
+    fingerprint, identity, config = config.fingerprint(), RunIdentity.of(config, metadata), with_data_statistics(config, images)
     dino = DINO(config, source.in_channels, schedules, group)
-    seen, log = _resume(dino, resume_directory, metadata)
-    stream = SampleStream(len(metadata), model.epochs, batch_size, model.seed, seen, group.rank, group.world_size)
+    seen, log = _resume(dino, resume_directory, identity)
+    stream = replace(stream, start=seen)
     started, seen_before = time.monotonic(), seen
 
     with Progress("train", stream.total, done=seen, enabled=group.is_first) as progress:
-        seen = _run(dino, stream, images, log, progress, resume_directory, metadata, on_record)
+        seen = _run(dino, stream, images, log, progress, resume_directory, identity, on_record)
     seconds = time.monotonic() - started
     if not log.records:
-        raise ConfigError(f"model.epochs: {model.epochs} epochs of {len(metadata)} images hold no step of {batch_size} images; raise it.")
+        raise ConfigError(f"model.epochs: {model.epochs} epochs of {len(order)} images hold no step of {batch_size} images; raise it.")
 
     edge = max(1, round(len(log.records) * SUMMARY_SHARE))
     card = ModelCard(
@@ -120,7 +125,7 @@ def fit(
         training=TrainingSummary(
             images=len(metadata),
             samples_seen=seen,
-            epochs=seen / len(metadata),
+            epochs=seen / len(order),
             loss_start=_mean([record["loss"] for record in log.records[:edge]]),
             loss_end=_mean([record["loss"] for record in log.records[-edge:]]),
             images_per_second=(seen - seen_before) / max(seconds, 1e-9),
@@ -135,7 +140,7 @@ def fit(
         versions={"dino4cells": dino4cells.__version__, "torch": torch.__version__, "python": platform.python_version()},
     )
     if group.is_first:
-        _write(dino, card, config, log, metadata, output)
+        _write(dino, card, config, _state(dino, log, identity, order, seen), log, output)
         storage.remove(resume_directory)
     return card
 
@@ -144,25 +149,20 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def _resume(dino: DINO, directory: str, metadata: Metadata) -> tuple[int, RunLog]:
-    found = checkpoints.load_latest(directory)
+def _resume(dino: DINO, directory: str, identity: RunIdentity) -> tuple[int, RunLog]:
+    found = identity.find(directory)
     if found is None:
         return 0, RunLog()
-    if found.get("data_fingerprint") != metadata.fingerprint:
-        raise CheckpointError(
-            f"{directory}: holds checkpoints of an unfinished run on other data than {metadata.source}; "
-            "choose another output, or delete them to start anew."
-        )
     seen = dino.restore(found, directory)
     if dino.group.is_first:
         logger.warning("Continuing after %s images from %s.", f"{seen:,}", directory)
     return seen, RunLog(records=list(found.get("log", [])), failures=dict(found.get("failures", {})))
 
 
-def _state(dino: DINO, log: RunLog, metadata: Metadata, seen: int) -> checkpoints.Checkpoint:
+def _state(dino: DINO, log: RunLog, identity: RunIdentity, order: SampleOrder, seen: int) -> checkpoints.Checkpoint:
     """The checkpoint of the networks, and what a run knows besides."""
-    run = {"log": log.records, "failures": log.failures, "data_fingerprint": metadata.fingerprint}
-    return {**dino.checkpoint(seen, seen // len(metadata)), **run}
+    run = {"log": log.records, "failures": log.failures, **identity.stamp()}
+    return {**dino.checkpoint(seen, seen // len(order)), **run}
 
 
 def _run(
@@ -172,18 +172,18 @@ def _run(
     log: RunLog,
     progress: Progress,
     resume_directory: str,
-    metadata: Metadata,
+    identity: RunIdentity,
     on_record: Callable[[DINO, int, float], None] | None,
 ) -> int:
     """The loop over steps; returns the samples seen."""
-    group, config, length = dino.group, dino.config, len(metadata)
+    group, config, epoch = dino.group, dino.config, len(stream.order)
     seen, started, saved = stream.start, time.monotonic(), time.monotonic()
     every = max(1, stream.total // stream.batch_size // RECORDS)
     # On a CPU the reading processes would only compete with the training ones.
     workers = config.num_workers if group.device.type == "cuda" else 0
     with _stop_signal() as stop:
         for number, batch in enumerate(load_batches(images, stream, workers, pin_memory=group.device.type == "cuda"), start=1):
-            _note_failures(log, batch, length, config.max_bad_images)
+            _note_failures(log, batch, len(images), config.max_bad_images)
             log.losses.append(dino.step(batch, seen))
             seen += stream.batch_size
             last, note = number == len(stream), None
@@ -191,14 +191,14 @@ def _run(
             if number % CHECK_EVERY[group.device.type] == 0 and not last:  # after the last step the model itself is written
                 asked, late = _any_process(stop(), time.monotonic() - saved > 60 * config.checkpoint_minutes, group)
             if asked or late or last or seen // stream.batch_size % every == 0:
-                record = _record(dino, log, seen, length, (seen - stream.start) / (time.monotonic() - started))
-                note = f"epoch {seen / length:.1f}/{config.epochs} · loss {record['loss']:.3f}"
-                _share_failures(log, length, config.max_bad_images, group.device)
+                record = _record(dino, log, seen, seen / epoch, (seen - stream.start) / (time.monotonic() - started))
+                note = f"epoch {seen / epoch:.1f}/{config.epochs} · loss {record['loss']:.3f}"
+                _share_failures(log, len(images), config.max_bad_images, group.device)
                 if on_record:
                     on_record(dino, seen, time.monotonic() - started)
             if asked or late:
                 if group.is_first:
-                    checkpoints.save(resume_directory, _state(dino, log, metadata, seen))
+                    checkpoints.save(resume_directory, _state(dino, log, identity, stream.order, seen))
                 saved = time.monotonic()
             if asked:
                 raise Interrupted
@@ -212,7 +212,7 @@ def _any_process(asked: bool, late: bool, group: ProcessGroup) -> tuple[bool, bo
     return bool(answers[0]), bool(answers[1])
 
 
-def _record(dino: DINO, log: RunLog, seen: int, length: int, rate: float) -> Record:
+def _record(dino: DINO, log: RunLog, seen: int, epoch: float, rate: float) -> Record:
     loss = log.mean_loss(dino.group.device)
     if loss != loss or loss in (float("inf"), float("-inf")):
         raise ConfigError(
@@ -222,7 +222,7 @@ def _record(dino: DINO, log: RunLog, seen: int, length: int, rate: float) -> Rec
     schedules = dino.schedules
     record = {
         "samples": seen,
-        "epoch": round(seen / length, 4),
+        "epoch": round(epoch, 4),
         "loss": loss,
         "lr": schedules.lr(seen),
         "weight_decay": schedules.weight_decay(seen),
@@ -283,8 +283,7 @@ def _stop_signal() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _write(dino: DINO, card: ModelCard, config: Config, log: RunLog, metadata: Metadata, output: str) -> None:
-    state = _state(dino, log, metadata, card.training.samples_seen)
+def _write(dino: DINO, card: ModelCard, config: Config, state: checkpoints.Checkpoint, log: RunLog, output: str) -> None:
     with ArtifactWriter(output, artifact.KIND) as writer:
         writer.write_bytes(artifact.WEIGHTS, artifact.dump_weights(dino.teacher.backbone))
         writer.write_bytes(artifact.CHECKPOINT, checkpoints.dump(state))

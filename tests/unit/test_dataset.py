@@ -18,7 +18,7 @@ from dino4cells import storage
 from dino4cells.data import dataset
 from dino4cells.data.dataset import Batch, CellImages, load_batches, to_unit_range
 from dino4cells.data.metadata import Metadata
-from dino4cells.data.sampler import SampleStream
+from dino4cells.data.sampler import SampleOrder, SampleStream
 from dino4cells.data.source import channel_names, plain_source
 from dino4cells.errors import ConfigError, DataError
 
@@ -214,7 +214,7 @@ def test_what_is_done_to_a_batch_does_not_reach_the_images_in_memory(tmp_path: P
 def test_reading_processes_give_the_batches_of_one_process(tmp_path: Path) -> None:
     urls = written(tmp_path, 6)
     storage.write_bytes(urls[4], b"no image")
-    stream = SampleStream(length=6, epochs=3, batch_size=4)
+    stream = SampleStream(SampleOrder.of_rows(6), epochs=3, batch_size=4)
 
     alone = list(load_batches(CellImages(plain_source(urls, 3)), stream, workers=0))
     together = list(load_batches(CellImages(plain_source(urls, 3)), stream, workers=1))

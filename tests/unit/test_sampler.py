@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dino4cells.data.sampler import EpochAndIndex, SampleStream
+from dino4cells.data.sampler import EpochAndIndex, SampleOrder, SampleStream
 from dino4cells.errors import ConfigError
 
 # (length, epochs, share of a process, processes, seed)
@@ -24,7 +24,7 @@ def flat(batches: list[list[EpochAndIndex]]) -> list[EpochAndIndex]:
 
 def whole_run(length: int, epochs: int, batch: int, seed: int, start: int = 0, world_size: int = 1) -> list[list[EpochAndIndex]]:
     """Batches over all processes, put together from what each process sees."""
-    ranks = [list(SampleStream(length, epochs, batch, seed, start, rank, world_size)) for rank in range(world_size)]
+    ranks = [list(SampleStream(SampleOrder.of_rows(length), epochs, batch, seed, start, rank, world_size)) for rank in range(world_size)]
     return [flat(list(step)) for step in zip(*ranks, strict=True)]
 
 
@@ -56,7 +56,7 @@ def test_every_process_takes_an_equal_share_of_each_batch(run: tuple[int, int, i
     length, epochs, share, world_size, seed = run
 
     for rank in range(world_size):
-        stream = SampleStream(length, epochs, share * world_size, seed, 0, rank, world_size)
+        stream = SampleStream(SampleOrder.of_rows(length), epochs, share * world_size, seed, 0, rank, world_size)
         assert [len(batch) for batch in stream] == [share] * len(stream)
 
 
@@ -86,15 +86,15 @@ def test_a_run_resumed_with_another_batch_size_misses_and_repeats_nothing(run: t
 
 
 def test_the_announced_total_is_what_is_seen() -> None:
-    stream = SampleStream(length=10, epochs=3, batch_size=4, start=8)
+    stream = SampleStream(SampleOrder.of_rows(10), epochs=3, batch_size=4, start=8)
 
     assert len(stream) == len(list(stream)) == 5
     assert stream.total == 28
 
 
 def test_a_finished_run_has_nothing_left() -> None:
-    assert list(SampleStream(length=10, epochs=2, batch_size=5, start=20)) == []
-    assert list(SampleStream(length=10, epochs=2, batch_size=5, start=30)) == []
+    assert list(SampleStream(SampleOrder.of_rows(10), epochs=2, batch_size=5, start=20)) == []
+    assert list(SampleStream(SampleOrder.of_rows(10), epochs=2, batch_size=5, start=30)) == []
 
 
 def test_epochs_and_seeds_have_orders_of_their_own() -> None:
@@ -107,16 +107,16 @@ def test_epochs_and_seeds_have_orders_of_their_own() -> None:
 
 
 def test_a_stream_can_be_read_twice() -> None:
-    stream = SampleStream(length=12, epochs=2, batch_size=4)
+    stream = SampleStream(SampleOrder.of_rows(12), epochs=2, batch_size=4)
 
     assert list(stream) == list(stream)
 
 
 def test_a_batch_larger_than_the_data_is_an_error_that_gives_the_largest_one() -> None:
     with pytest.raises(ConfigError, match=r"a batch of 64 images \(over 2 processes\) is larger than the data \(50 images\)"):
-        SampleStream(length=50, epochs=1, batch_size=64, world_size=2)
+        SampleStream(SampleOrder.of_rows(50), epochs=1, batch_size=64, world_size=2)
 
 
 def test_a_batch_that_the_processes_cannot_share_is_an_error() -> None:
     with pytest.raises(ConfigError, match="a batch of 10 images cannot be divided over 4 processes; use a multiple of 4"):
-        SampleStream(length=50, epochs=1, batch_size=10, world_size=4)
+        SampleStream(SampleOrder.of_rows(50), epochs=1, batch_size=10, world_size=4)

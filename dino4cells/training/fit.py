@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import platform
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from types import FrameType
 
 import torch
 
@@ -29,7 +26,8 @@ from dino4cells.models import artifact
 from dino4cells.models.artifact import ModelCard, TrainingSummary
 from dino4cells.progress import Progress
 from dino4cells.training import checkpoint as checkpoints
-from dino4cells.training.distributed import ProcessGroup, gather_from_ranks, max_over_ranks, sum_over_ranks
+from dino4cells.training.distributed import ProcessGroup, gather_from_ranks, sum_over_ranks
+from dino4cells.training.interruption import CHECK_EVERY, Interrupted, any_process, stop_signal
 from dino4cells.training.loop import DINO
 from dino4cells.training.resume import RunIdentity
 from dino4cells.training.schedules import Schedules
@@ -37,17 +35,8 @@ from dino4cells.training.schedules import Schedules
 RECORDS = 200  # lines of log.jsonl that a run aims at
 SUMMARY_SHARE = 0.05  # of the records, at either end, whose mean loss is reported
 LISTED_FAILURES = 20
-# Steps between two looks at the clock and for SIGTERM, which all processes take together: on a GPU that waits for its queue.
-CHECK_EVERY = {"cpu": 1, "cuda": 10}
 logger = logging.getLogger(__name__)
 Record = dict[str, float]
-
-
-class Interrupted(SystemExit):
-    """The run was asked to stop (SIGTERM); its state is in a checkpoint. The exit code is the shell's for that signal."""
-
-    def __init__(self) -> None:
-        super().__init__(128 + signal.SIGTERM)
 
 
 @dataclass
@@ -181,7 +170,7 @@ def _run(
     every = max(1, stream.total // stream.batch_size // RECORDS)
     # On a CPU the reading processes would only compete with the training ones.
     workers = config.num_workers if group.device.type == "cuda" else 0
-    with _stop_signal() as stop:
+    with stop_signal() as stop:
         for number, batch in enumerate(load_batches(images, stream, workers, pin_memory=group.device.type == "cuda"), start=1):
             _note_failures(log, batch, len(images), config.max_bad_images)
             log.losses.append(dino.step(batch, seen))
@@ -189,7 +178,7 @@ def _run(
             last, note = number == len(stream), None
             asked = late = False
             if number % CHECK_EVERY[group.device.type] == 0 and not last:  # after the last step the model itself is written
-                asked, late = _any_process(stop(), time.monotonic() - saved > 60 * config.checkpoint_minutes, group)
+                asked, late = any_process(stop(), time.monotonic() - saved > 60 * config.checkpoint_minutes, group)
             if asked or late or last or seen // stream.batch_size % every == 0:
                 record = _record(dino, log, seen, seen / epoch, (seen - stream.start) / (time.monotonic() - started))
                 note = f"epoch {seen / epoch:.1f}/{config.epochs} · loss {record['loss']:.3f}"
@@ -204,12 +193,6 @@ def _run(
                 raise Interrupted
             progress.advance(stream.batch_size, note)
     return seen
-
-
-def _any_process(asked: bool, late: bool, group: ProcessGroup) -> tuple[bool, bool]:
-    """Either answer is true where it is true in any process, so that all of them act on the same step."""
-    answers = max_over_ranks(torch.tensor([float(asked), float(late)], device=group.device)).tolist()
-    return bool(answers[0]), bool(answers[1])
 
 
 def _record(dino: DINO, log: RunLog, seen: int, epoch: float, rate: float) -> Record:
@@ -262,25 +245,6 @@ def _check_failures(log: RunLog, length: int, limit: float) -> None:
             f"{len(log.failures)} of {length} images cannot be read, more than model.max_bad_images ({limit:.1%}) allows; "
             f"mend them or raise the limit; the first says: {next(iter(log.failures.values()))}"
         )
-
-
-@contextmanager
-def _stop_signal() -> Iterator[Callable[[], bool]]:
-    """A function that says whether SIGTERM has come; the signal itself no longer ends the process at once."""
-    received: list[int] = []
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
-    try:
-        before = signal.signal(signal.SIGTERM, remember)
-    except ValueError:  # not the main thread, which alone may set handlers: then SIGTERM ends the process as usual
-        yield lambda: False
-        return
-    try:
-        yield lambda: bool(received)
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _write(dino: DINO, card: ModelCard, config: Config, state: checkpoints.Checkpoint, log: RunLog, output: str) -> None:

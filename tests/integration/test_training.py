@@ -22,7 +22,8 @@ from dino4cells.errors import CheckpointError, DataError
 from dino4cells.models.artifact import load_model
 from dino4cells.training import checkpoint as checkpoints
 from dino4cells.training.distributed import ProcessGroup
-from dino4cells.training.fit import Interrupted, fit
+from dino4cells.training.fit import fit
+from dino4cells.training.interruption import Interrupted
 from dino4cells.training.loop import DINO
 from dino4cells.training.schedules import Schedules
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from dino4cells.config.model import IMAGE_MODE_CHANNELS
-from dino4cells.config.values import is_empty, read_field_text, read_pair
+from dino4cells.config.values import read_field_text, read_pair
 from dino4cells.config.yaml import Document, Path, Place
 
 PRESET: Final = "preset "
@@ -25,6 +25,14 @@ def _given_by_user(document: Document, path: Path) -> Place | None:
     return None if place is None or place.where.startswith(PRESET) else place
 
 
+def _number(value: object) -> object:
+    """A whole number, out of text where need be; what is none is for the model to refuse."""
+    try:
+        return read_field_text(value, int)
+    except ValueError:
+        return None
+
+
 def _settle_channels(document: Document) -> None:
     """An image mode that says how many channels there are wins over `num_channels`: published files say 5 for images of 4."""
     model = document.values.get("model")
@@ -33,11 +41,8 @@ def _settle_channels(document: Document) -> None:
     mode = model.get("image_mode")
     number = IMAGE_MODE_CHANNELS.get(mode) if isinstance(mode, str) else None
     given = model.get("num_channels")
-    try:
-        same = number is None or is_empty(given) or read_field_text(given, int) == number
-    except ValueError:  # the model says it better
-        return
-    if same or (given == 1 and _keeps_one_channel(document)):
+    count = _number(given)
+    if number is None or type(count) is not int or count == number or (count == 1 and _keeps_one_channel(document)):
         return
     document.warnings.append(
         f"{document.place(('model', 'num_channels'))}: model.num_channels is {given}, and model.image_mode {mode} gives {number} "
@@ -56,7 +61,7 @@ def _settle_image_size(document: Document) -> None:
     """Positions are made for `embedding.image_size` where `model.image_size`, which the handbook does not have, is not given."""
     model, embedding = document.values.get("model"), document.values.get("embedding")
     place = _given_by_user(document, ("embedding", "image_size"))
-    if place is None or not isinstance(embedding, dict) or is_empty(embedding.get("image_size")):
+    if place is None or not isinstance(embedding, dict) or type(_number(embedding.get("image_size"))) is not int:
         return
     if _given_by_user(document, ("model", "image_size")) is not None and isinstance(model, dict) and "image_size" in model:
         return

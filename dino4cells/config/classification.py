@@ -43,6 +43,14 @@ def _one_address(value: object) -> object:
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
+_OLDER_NAMES: Final = {"network": "simple_clf", "BCE": "BCELoss"}
+"""Values in the paper's Cell Painting files."""
+
+
+def _read_older_name(value: object) -> object:
+    return _OLDER_NAMES.get(value, value) if isinstance(value, str) else value
+
+
 Address = Annotated[str | None, BeforeValidator(_one_address)]
 
 
@@ -84,7 +92,7 @@ class ClassificationConfig(Section):
     load_classifier_head: bool = Field(default=False, description="Begin with the head in classifier_state_dict.")
     classifier_state_dict: str | None = Field(default=None, description="A head: a published .pth or a directory that classify wrote.")
 
-    classifier_type: Literal["simple_clf", "residual_add_clf"] = Field(
+    classifier_type: Annotated[Literal["simple_clf", "residual_add_clf"], BeforeValidator(_read_older_name)] = Field(
         default="simple_clf", description="Head: features→512→256→classes, or n_units wide with residual blocks."
     )
     num_classes: int | None = Field(default=None, ge=1, description="Classes that the data must have; empty: as many as they have.")
@@ -96,7 +104,7 @@ class ClassificationConfig(Section):
     skip: bool = Field(default=False, description="Add a block's input to its output in residual_add_clf.")
     dropout: float = Field(default=0.5, ge=0, lt=1, description="Dropout in simple_clf.")
 
-    loss: Literal["BCEWithLogitsLoss", "BCELoss", "focal_loss"] = Field(
+    loss: Annotated[Literal["BCEWithLogitsLoss", "BCELoss", "focal_loss"], BeforeValidator(_read_older_name)] = Field(
         default="BCEWithLogitsLoss", description="Loss of every class against the rest; the first two are the same here."
     )
     optimizer: Literal["AdamW", "SGD"] = Field(default="AdamW", description="Optimizer.")

@@ -52,6 +52,13 @@ OTHER_NAMES: Final = {"embedding": {"batch_size_per_gpu": "batch_size"}}
 TransformSection = dict[Annotated[str, AfterValidator(check_transform_name)], TransformChoice]
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes a key a line, and lists in brackets: `Warp_cell: [true, null]`."""
+
+
+_Dumper.add_representer(list, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True))
+
+
 def _transforms(description: str) -> dict[str, TransformChoice]:
     section: dict[str, TransformChoice] = Field(default_factory=dict, description=description)
     return section
@@ -117,7 +124,7 @@ class Config(BaseModel):
     def to_yaml(self) -> str:
         """The resolved configuration as a file that `load_config` reads back into an equal one, whatever presets become."""
         content = {"preset": "none", **self.model_dump(mode="json")}
-        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+        return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=1000)
 
     def training_settings(self) -> dict[str, object]:
         """What decides the outcome of training, as JSON knows it: not paths, workers, and transforms that are off."""

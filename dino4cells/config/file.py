@@ -116,7 +116,9 @@ def _known_keys(document: Document, section: str, values: dict[str, object]) -> 
     kept: dict[str, object] = {}
     waiting: list[str] = []
     for key, value in values.items():
-        key = OTHER_NAMES.get(section, {}).get(key, key)
+        if other := OTHER_NAMES.get(section, {}).get(key):
+            document.places[section, other] = document.place((section, key))
+            key = other
         if key in SECTIONS[section].model_fields:
             if not is_empty(value):
                 kept[key] = value

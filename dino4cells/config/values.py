@@ -6,6 +6,7 @@ The handbook's files hold `1e6` (text in YAML 1.1), `'0.2 0.5'`, `None` and `Ima
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable
 from typing import Final, Literal, get_args, get_origin
@@ -152,7 +153,7 @@ def read_parameter(value: object) -> object:
     if isinstance(value, list | tuple):
         return [read_parameter(item) for item in value]
     if not isinstance(value, str):
-        return value
+        return _finite(value)
     if value in ("None", "True", "False"):
         return {"None": None, "True": True, "False": False}[value]
     if match := re.fullmatch(r"(?:PIL\.)?(?:Image|InterpolationMode)\.(?:Resampling\.)?([A-Z]+)", value):
@@ -160,7 +161,15 @@ def read_parameter(value: object) -> object:
     numbers = read_numbers(value)
     if numbers is None:
         return value
+    for number in numbers:
+        _finite(number)
     return numbers[0] if len(numbers) == 1 and read_number(value) is not None else numbers
+
+
+def _finite(value: object) -> object:
+    if value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise ValueError(f"must have parameters that are finite numbers, texts, lists, true or false, and not {value!r}")
 
 
 class TransformChoice(BaseModel):

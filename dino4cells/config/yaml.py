@@ -13,6 +13,9 @@ from dino4cells.errors import ConfigError
 
 Path = tuple[str, ...]
 
+_DEEPEST = 20
+"""Levels of keys and lists; a configuration needs five."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -64,6 +67,8 @@ def read_yaml(text: str, where: str) -> Document:
         if not isinstance(root, yaml.MappingNode):
             raise ConfigError(f"{where} holds no keys such as `model:` at its top level; see `dino4cells config` for how it should look")
         reader.document.values = reader.mapping(root, ())
+    except RecursionError as error:
+        raise ConfigError(f"{where} is nested too deeply to be a configuration; close every bracket") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark is not None else ""
@@ -96,6 +101,8 @@ class _Reader:
     def value(self, node: yaml.Node, path: Path) -> object:
         if any(node is opened for opened in self._open):
             raise ConfigError(f"{self._place(node)}: {'.'.join(path)} contains itself through an alias; write the values out")
+        if len(path) > _DEEPEST:
+            raise ConfigError(f"{self._place(node)}: {'.'.join(path[:8])}… is nested too deeply; close every bracket")
         self._open.append(node)
         try:
             if isinstance(node, yaml.MappingNode):
@@ -120,10 +127,9 @@ class _Reader:
             key = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "?"
             last[key] = (key_node, value_node)
             lines.setdefault(key, []).append(key_node.start_mark.line + 1)
-        for key, given in lines.items():
+        self._warn_of_repetitions(path, {key: given for key, given in lines.items() if len(given) > 1})
+        for key in lines:
             full_key = (*path, key)
-            if len(given) > 1:
-                self._warn_of_repetition(full_key, given)
             self.document.forget(full_key)
             self.document.places[full_key] = self._place(last[key][0])
         return {**merged, **{key: self.value(value_node, (*path, key)) for key, (_, value_node) in last.items()}}
@@ -139,12 +145,17 @@ class _Reader:
             values.update(found)
         return values
 
-    def _warn_of_repetition(self, path: Path, lines: list[int]) -> None:
-        earlier = ", ".join(map(str, lines[:-1]))
-        word = "line" if len(lines) == 2 else "lines"
-        self.document.warnings.append(
-            f"{self._where}, line {lines[-1]}: {'.'.join(path)} is given again after {word} {earlier}; the last one is used"
-        )
+    def _warn_of_repetitions(self, path: Path, repeated: dict[str, list[int]]) -> None:
+        names = {".".join((*path, key)): lines for key, lines in repeated.items()}
+        place = f"{self._where}, line {next(iter(names.values()))[-1]}" if names else ""
+        if len(names) == 1:
+            [(name, lines)] = names.items()
+            word = "line" if len(lines) == 2 else "lines"
+            earlier = ", ".join(map(str, lines[:-1]))
+            self.document.warnings.append(f"{place}: {name} is given again after {word} {earlier}; the last one is used")
+        elif names:
+            listed = ", ".join(f"{name} (lines {', '.join(map(str, lines))})" for name, lines in names.items())
+            self.document.warnings.append(f"{place}: keys are given again, and the last of each is used: {listed}")
 
     def _place(self, node: yaml.Node) -> Place:
         return Place(self._where, node.start_mark.line + 1)

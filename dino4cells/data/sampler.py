@@ -30,9 +30,9 @@ Rows = NDArray[np.int64]
 class SampleOrder:
     """Which rows an epoch draws, and in what order.
 
-    Rows form units, of which a draw takes one row at random; units belong to classes, which an epoch draws equally often. A class's
-    draws are spread over its units as evenly as their number allows: none comes an (n + 1)-th time before each came n times, and
-    which come more often is drawn anew in every epoch. A permutation of the rows is the case of one class and a unit for every row.
+    Rows form units, of which a draw takes one row at random; units belong to classes, which an epoch draws equally often. The draws of a
+    class are spread over its units as evenly as their number allows: in an epoch no unit comes more than once more often than another,
+    and which do is drawn anew in every epoch. A permutation of the rows is the case of one class and a unit for every row.
 
     Attributes:
         rows_M: row numbers, those of a unit side by side, and the units of a class.
@@ -64,25 +64,25 @@ class SampleOrder:
         """Every class equally often: as many draws per epoch as memberships, rounded down to a multiple of the classes.
 
         Args:
-            rows_M, classes_M: the memberships: a row and the number of a class that it belongs to, from 0, without gaps. A row of several
-                classes has several memberships.
+            rows_M, classes_M: the memberships: a row and the number of a class that it belongs to, from 0; at least one. A row of several
+                classes has several memberships; a class that has none is not drawn.
             groups_N: number of each row's group. Then a class draws evenly from its groups, and a draw takes one of the group's rows
                 that belong to the class; an epoch counts groups, not rows.
 
         Example:
-            >>> order = SampleOrder.balanced(np.array([0, 1, 2, 3]), np.array([0, 0, 0, 1]))
-            >>> rows, _ = order.draw(seed=0, epoch=0)
-            >>> int((rows == 3).sum()), len(rows)
+            >>> targets_NK = np.array([[1, 0], [1, 0], [0, 1], [1, 0]])
+            >>> rows_L, _ = SampleOrder.balanced(*np.nonzero(targets_NK)).draw(seed=0, epoch=0)
+            >>> int((rows_L == 2).sum()), len(rows_L)
             (2, 4)
         """
         if groups_N is None:
             rows = rows_M[np.argsort(_small(classes_M), kind="stable")]
-            return cls(rows, np.arange(len(rows) + 1), np.bincount(classes_M))
+            return cls(rows, np.arange(len(rows) + 1), _sizes(classes_M))
         groups_M = groups_N[rows_M]
         by_class = np.lexsort((groups_M, classes_M))
         classes, groups = classes_M[by_class], groups_M[by_class]
         begins = np.flatnonzero(np.r_[True, (classes[1:] != classes[:-1]) | (groups[1:] != groups[:-1])])
-        return cls(rows_M[by_class], np.r_[begins, len(rows_M)], np.bincount(classes[begins]))
+        return cls(rows_M[by_class], np.r_[begins, len(rows_M)], _sizes(classes[begins]))
 
     def __len__(self) -> int:
         """Samples of an epoch."""
@@ -119,6 +119,12 @@ class SampleOrder:
         times_U = np.repeat(rounds, self.class_sizes) + (place_U < np.repeat(more, self.class_sizes))
         drawn: Rows = np.repeat(units_U, times_U)
         return drawn
+
+
+def _sizes(classes: NDArray[np.int64]) -> Rows:
+    """Members of each class that has any."""
+    sizes = np.bincount(classes)
+    return sizes[sizes > 0]
 
 
 def _starts(sizes: NDArray[np.int64]) -> Rows:

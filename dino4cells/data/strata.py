@@ -40,31 +40,30 @@ def sample_order(metadata: Metadata, config: Config) -> SampleOrder:
     """
     groups_N = None
     if config.model.sample_single_cells:
-        where = config.where("model", "sample_single_cells")
-        groups_N, _ = _distinct(metadata, "ID", f"{where} draws one row of each")
+        groups_N, _ = _distinct(metadata, "ID", "model.sample_single_cells draws one row of each")
     if config.model.datatype == "HPABalanced":
         if config.embedding.target_labels:
-            rows_M, classes_M = members_of_columns(metadata, config.embedding.target_labels, config.where("embedding", "target_labels"))
+            rows_M, classes_M = _members_of_columns(metadata, config.embedding.target_labels, config.where("embedding", "target_labels"))
         else:
             rows_M, classes_M = _members_of_labels(metadata, config)
         return SampleOrder.balanced(rows_M, classes_M, groups_N)
     return SampleOrder.of_rows(len(metadata)) if groups_N is None else SampleOrder.of_groups(groups_N)
 
 
-def members_of_columns(metadata: Metadata, names: Sequence[str], where: str) -> tuple[Rows, Classes]:
+def _members_of_columns(metadata: Metadata, names: Sequence[str], where: str) -> tuple[Rows, Classes]:
     """Memberships (row, class) from 0/1 columns, one for each 1.
 
     Args:
         metadata: the table of cells.
         names: the columns, in the classes' order.
-        where: what names them, for messages.
+        where: where they are named, to begin a message with.
 
     Raises:
         DataError: a column is not there, holds something else than 0 and 1 (or True and False), or holds no 1.
     """
     rows: list[Rows] = []
     for name in names:
-        codes_N, distinct = _distinct(metadata, name, f"{where} names it as a class")
+        codes_N, distinct = _distinct(metadata, name, "a class, named in embedding.target_labels")
         flags = [_FLAGS.get(str(value).strip().lower()) for value in distinct]
         if None in flags:
             row = int((codes_N == flags.index(None)).argmax())
@@ -73,8 +72,8 @@ def members_of_columns(metadata: Metadata, names: Sequence[str], where: str) -> 
         members = np.flatnonzero(np.array(flags, dtype=bool)[codes_N])
         if not len(members):
             raise DataError(
-                f"{metadata.source}: no cell has a 1 in the column '{name}', so model.datatype HPABalanced cannot draw it; "
-                f"take it out of {where}."
+                f"{where}: names '{name}', of which model.datatype HPABalanced draws as many cells as of the others, and no cell of "
+                f"{metadata.source} has a 1 there; take it out of the list."
             )
         rows.append(members)
     return np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(members) for members in rows])
@@ -84,10 +83,10 @@ _FLAGS: Final = {"1": True, "0": False, "1.0": True, "0.0": False, "true": True,
 
 
 def _members_of_labels(metadata: Metadata, config: Config) -> tuple[Rows, Classes]:
-    label = config.classification.label
-    name = label or next((column for column in DEFAULT_LABELS if column in metadata.frame), DEFAULT_LABELS[-1])
-    asked = config.where("classification", "label") if label else config.where("model", "datatype")
-    codes_N, distinct = _distinct(metadata, name, f"{asked} draws its classes evenly; name another column by classification.label")
+    found = next((column for column in DEFAULT_LABELS if column in metadata.frame), DEFAULT_LABELS[-1])
+    name = config.classification.label or found
+    purpose = "model.datatype HPABalanced draws its classes evenly; another column is named by classification.label"
+    codes_N, distinct = _distinct(metadata, name, purpose)
     classes_of = [_classes_in(value) for value in distinct]
     flat = pd.factorize(np.array([name for classes in classes_of for name in classes], dtype=object), sort=True)[0].astype(np.int64)
     if not len(flat):

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import weakref
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -195,6 +196,19 @@ class Artifact:
     def _damaged(self, name: str) -> ArtifactError:
         url, kind = storage.join(self.url, name), self.manifest.kind
         return ArtifactError(f"{url}: the file is not the one that was written (SHA-256 differs); make the {kind} again.")
+
+
+@dataclass(frozen=True)
+class SingleFile:
+    """A file that stands where an artifact could: a checkpoint or features in the published layout.
+
+    Attributes:
+        url: of the file.
+        fingerprint: SHA-256 of its content.
+    """
+
+    url: str
+    fingerprint: str
 
 
 def open_artifact(url: str, kind: str) -> Artifact:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dino4cells import storage
-from dino4cells.artifacts import ArtifactWriter, is_complete, open_artifact
+from dino4cells.artifacts import ArtifactWriter, SingleFile, is_complete, open_artifact
 from dino4cells.augment.normalization import needs_data_statistics
 from dino4cells.cluster.job import JobSpec, Processes
 from dino4cells.config import Config, load_config, parse_config
@@ -20,8 +21,11 @@ from dino4cells.data.embedded import simulated_cells
 from dino4cells.data.metadata import Metadata, read_metadata
 from dino4cells.errors import ArtifactError, ConfigError, DataError
 from dino4cells.features.extract import extract_features
-from dino4cells.features.store import Features, FeaturesCard, read_features
-from dino4cells.models.artifact import CONFIG, KIND, ModelCard, TrainedModel, load_model
+from dino4cells.features.published import LabelColumns, is_features_file
+from dino4cells.features.store import Features, FeaturesCard, export_features, load_features_card, read_features
+from dino4cells.models.artifact import CONFIG, KIND, ModelCard, TrainedModel, artifact_of, load_card, load_model
+from dino4cells.models.published import load_published
+from dino4cells.models.weights import WEIGHT_FILES
 from dino4cells.training.distributed import process_group
 from dino4cells.training.fit import fit
 
@@ -72,8 +76,11 @@ def _resolved(source: str, preset: str, overrides: str | Mapping[str, object]) -
 
 
 def configuration_of(model: str, overrides: Mapping[str, object]) -> Config:
-    """The configuration that a model was trained with, with single keys replaced."""
-    artifact = open_artifact(_model_artifact(model), KIND)
+    """The configuration that a model was trained with, with single keys replaced; the handbook's for a checkpoint that is all there is."""
+    directory = artifact_of(model)
+    if directory is None and _is_file(model):
+        return load_config(None, overrides=overrides)
+    artifact = open_artifact(directory or model, KIND)
     return parse_config(artifact.read_bytes(CONFIG).decode(), where=storage.join(artifact.url, CONFIG), overrides=overrides)
 
 
@@ -130,7 +137,7 @@ def train(
     resume_directory = f"{output.rstrip('/')}.checkpoints"
     metadata = _metadata(config, data)
     if is_complete(output) and not overwrite:
-        card = load_model(output).card
+        card = load_card(output)
         if (card.config_fingerprint, card.data_fingerprint) == (config.fingerprint(), metadata.fingerprint):
             return card
     if processes is None:
@@ -141,7 +148,7 @@ def train(
     _check_output(output, overwrite)
     arguments = ["--output", output, "--device", device, *_inputs(config, data, overwrite)]
     processes.launcher.run(JobSpec("train", "dino4cells.training", tuple(arguments), processes.nodes, processes.per_node))
-    return load_model(output).card
+    return load_card(output)
 
 
 def extract(
@@ -158,10 +165,10 @@ def extract(
     """Write the features of every cell of a table, in the table's order.
 
     Args:
-        model: URL of a model artifact.
+        model: URL of a model artifact, or of a checkpoint of DINO4Cells or DINO.
         config: `embedding` and `testing_transfo` are used; the model's own configuration when None.
         data: directory or URL that holds a `metadata.csv`; `embedding.df_path` or `model.data_path` when None.
-        output: URL of the features artifact; `embedding.output_path` when None.
+        output: URL of the features artifact, or of one file (`.pth`) in the published layout; `embedding.output_path` when None.
         overwrite: replace other features that are at `output`.
         baselines: also write features of the untrained network and intensity statistics; `embedding.baselines` when None.
         processes: start a job of many processes; None extracts in this one (or in the job that it belongs to).
@@ -170,27 +177,49 @@ def extract(
     Raises:
         Dino4CellsError: what the user can fix.
     """
-    model = _model_artifact(model)
-    trained = load_model(model)
+    trained = _trained(model, config)
     config = config or trained.config
     if needs_data_statistics(config):
         # `Normalize` by the data means those that the model has learnt from; its own configuration holds the numbers.
         config = config.model_copy(update={"testing_transfo": trained.config.testing_transfo})
-    if baselines is not None:
-        config = config.model_copy(update={"embedding": config.embedding.model_copy(update={"baselines": baselines})})
     output = storage.absolute(
         _required(output or config.embedding.output_path, "embedding.output_path", "--output", "where the features go")
     )
     metadata = _metadata(config, data, config.embedding.df_path)
+    if is_features_file(output):
+        LabelColumns.from_config(config).check(metadata)
+        baselines = False  # for which the file has no place
+    if baselines is not None:
+        config = config.model_copy(update={"embedding": config.embedding.model_copy(update={"baselines": baselines})})
     if processes is None:
         with process_group(device) as group:
             if group.is_first:
                 _check_output(output, overwrite)
-            return extract_features(trained, metadata, output, group, config, baselines=config.embedding.baselines)
+            with _features_at(output, config, writes=group.is_first) as place:
+                return extract_features(trained, metadata, place, group, config, baselines=config.embedding.baselines)
     _check_output(output, overwrite)
-    arguments = ["--model", storage.absolute(model), "--output", output, "--device", device, *_inputs(config, data, overwrite)]
-    processes.launcher.run(JobSpec("extract", "dino4cells.features", tuple(arguments), processes.nodes, processes.per_node))
-    return read_features(output).card
+    with _features_at(output, config) as place:
+        if place != output:
+            storage.remove(place)  # of a job that was killed
+        arguments = ["--model", storage.absolute(model), "--output", place, "--device", device, *_inputs(config, data, overwrite)]
+        processes.launcher.run(JobSpec("extract", "dino4cells.features", tuple(arguments), processes.nodes, processes.per_node))
+        return load_features_card(place)
+
+
+@contextmanager
+def _features_at(output: str, config: Config, *, writes: bool = True) -> Iterator[str]:
+    """Where an extraction writes: `output`, or, where that is one file, a directory that becomes it and is gone afterwards."""
+    if not is_features_file(output):
+        yield output
+        return
+    place = f"{output}.parts"
+    try:
+        yield place
+        if writes:
+            export_features(read_features(place), output, config)
+    finally:
+        if writes:
+            storage.remove(place)
 
 
 def classify(
@@ -205,8 +234,8 @@ def classify(
     """Cross-validate classifiers on features and write the classification artifact with its report.
 
     Args:
-        features: URL of a features artifact.
-        config: `classification` is used.
+        features: URL of a features artifact, or of a file (`.pth`) in the published layout.
+        config: `classification` is used; and, for a file, which labels it holds (`embedding`, `model.datatype`).
         output: URL of the classification artifact.
         data: directory or URL of the images, for the report's pictures of cells, or None: a report without.
         model: URL of the model artifact, for the report's loss curve, or None: a report without.
@@ -220,8 +249,8 @@ def classify(
 
     output = storage.absolute(output)
     _check_output(output, overwrite)
-    table = read_features(features)
-    trained = load_model(model) if model else None
+    table = read_features(features, config)
+    trained = _trained(model) if model else None
     metadata = _pictured(table, data, trained)
     evaluation = judge.evaluate(table, config.classification)
     with ArtifactWriter(output, judge.KIND) as writer:
@@ -234,15 +263,16 @@ def classify(
     return evaluation
 
 
-def _model_artifact(url: str) -> str:
-    """The artifact that a model's URL means: the handbook's files name the checkpoint inside it."""
-    if url.endswith(".pth") and is_complete(storage.parent(url)):
-        return storage.parent(url)
-    if url.endswith(".pth") and storage.exists(url):
-        raise ArtifactError(
-            f"{url}: a checkpoint outside a model directory cannot be used yet; give a directory that `dino4cells train` wrote."
-        )
-    return url
+def _trained(model: str, config: Config | None = None) -> TrainedModel:
+    """The model at a URL: an artifact, one of its files of weights, or a checkpoint that others wrote."""
+    directory = artifact_of(model)
+    if directory is None and _is_file(model):
+        return load_published(model, config or load_config(None))
+    return load_model(directory or model)
+
+
+def _is_file(url: str) -> bool:
+    return url.lower().endswith(WEIGHT_FILES)
 
 
 def _required(value: str | None, key: str, option: str, meaning: str) -> str:
@@ -266,7 +296,11 @@ def _pictured(table: Features, data: str | None, model: TrainedModel | None) -> 
         metadata = _metadata(model.config, None)
         return metadata if metadata.fingerprint == table.card.data_fingerprint else None
     metadata = read_metadata(data)
-    if metadata.fingerprint != table.card.data_fingerprint:
+    if isinstance(table.artifact, SingleFile):  # which does not say what it was extracted from
+        same = len(metadata) == table.card.rows
+    else:
+        same = metadata.fingerprint == table.card.data_fingerprint
+    if not same:
         raise DataError(
             f"{metadata.source}: is not the table that {table.artifact.url} was extracted from, which was {table.card.data}; "
             "give that one, or extract the features again."
@@ -285,6 +319,6 @@ def _check_output(output: str, overwrite: bool) -> None:
 
     That is replaced on demand alone, and then only by a finished one: until then it stays as it is.
     """
-    if not overwrite and is_complete(output):
+    if not overwrite and (storage.exists(output) if is_features_file(output) else is_complete(output)):
         raise ArtifactError(f"{output}: holds a finished result already; choose another output, or pass --overwrite to replace it.")
-    storage.check_writable(output)
+    storage.check_writable(storage.parent(output) if is_features_file(output) else output)

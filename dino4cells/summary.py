@@ -10,9 +10,8 @@ from rich.table import Table
 from dino4cells import storage
 from dino4cells.artifacts import open_artifact
 from dino4cells.classify.evaluate import KIND, METRICS, REPORT
-from dino4cells.features.store import CARD, FeaturesCard
-from dino4cells.features.store import KIND as FEATURES
-from dino4cells.models.artifact import load_card
+from dino4cells.features.store import load_features_card
+from dino4cells.models.artifact import artifact_of, load_card
 
 ROWS = {"trained": "trained network", "untrained": "same network, untrained", "intensity": "intensity statistics"}
 
@@ -24,15 +23,16 @@ def print_summary(classification: str, *, features: str, model: str | None, seco
         ArtifactError: one of the artifacts is not complete.
     """
     metrics = json.loads(open_artifact(classification, KIND).read_bytes(METRICS))
-    card = FeaturesCard.model_validate_json(open_artifact(features, FEATURES).read_bytes(CARD))
+    card = load_features_card(features)
     console = Console(width=None if Console().is_terminal else 110, highlight=False)
     facts = [
         ("cells", f"{card.rows:,}" + (f", {card.failed_rows:,} unreadable" if card.failed_rows else "")),
-        ("channels", f"{len(card.channels)}: {', '.join(card.channels)}"),
+        ("channels", f"{len(card.channels)}: {', '.join(card.channels)}" if card.channels else "not known"),
         ("classes", f"{len(metrics['classes'])} ({metrics['label']}): {', '.join(metrics['classes'])}"),
     ]
-    if model:
-        training = load_card(model).training
+    trained = artifact_of(model) if model else None
+    if trained:
+        training = load_card(trained).training
         facts.append(("loss", f"{training.loss_start:.3f} → {training.loss_end:.3f} over {training.epochs:.1f} epochs"))
         facts.append(("training", f"{training.images_per_second:,.0f} images/s, {training.seconds:,.0f} s, {training.processes} processes"))
     facts.append(("split", metrics["split"]))

@@ -13,11 +13,15 @@ from dino4cells.errors import ConfigError
 def extract(
     context: typer.Context,
     model: Annotated[
-        str, typer.Option("--model", metavar="URL", help="The model; else embedding.pretrained_weights or model.output_dir.")
+        str,
+        typer.Option("--model", metavar="URL", help="Model or checkpoint (.pth); else embedding.pretrained_weights or model.output_dir."),
     ] = "",
     config: ConfigOption = "",
     data: DataOption = "",
-    output: Annotated[str, typer.Option("--output", metavar="URL", help="Where the features go; else embedding.output_path.")] = "",
+    output: Annotated[
+        str,
+        typer.Option("--output", metavar="URL", help="Where the features go: a directory, or one .pth file; else embedding.output_path."),
+    ] = "",
     baselines: Annotated[bool | None, typer.Option("--baselines/--no-baselines", help="Also features to compare with.")] = None,
     gpus: GpusOption = "",
     processes: ProcessesOption = 1,
@@ -27,6 +31,7 @@ def extract(
     from dino4cells import steps
     from dino4cells.cluster.gpus import gpus_of
     from dino4cells.cluster.launchers import processes_of
+    from dino4cells.features.published import is_features_file
 
     overrides = overrides_of(context)
     resolved = steps.configuration(config, "", overrides) if config else None
@@ -35,9 +40,10 @@ def extract(
     if not model:
         raise ConfigError("--model: is not given; say which model, there or by embedding.pretrained_weights in the configuration.")
     numbers = gpus_of(gpus)
+    settings = resolved or steps.configuration_of(model, overrides)
     card = steps.extract(
         model,
-        config=resolved or steps.configuration_of(model, overrides),
+        config=settings,
         data=data or None,
         output=output or None,
         overwrite=overwrite,
@@ -45,5 +51,6 @@ def extract(
         processes=processes_of("local", processes, numbers),
         device="cuda" if numbers else "auto",
     )
-    failed = f", {card.failed_rows:,} of them without features (see Metadata_dino_error)" if card.failed_rows else ""
+    why = "the warning" if is_features_file(output or settings.embedding.output_path or "") else "Metadata_dino_error"
+    failed = f", {card.failed_rows:,} of them without features (see {why})" if card.failed_rows else ""
     print(f"wrote {card.rows:,} cells × {card.embedding_dim} features{failed}, {card.images_per_second:,.0f} images/s")

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,8 +19,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dino4cells.artifacts import Artifact, open_artifact
+from dino4cells.artifacts import Artifact, SingleFile, open_artifact
+from dino4cells.config import Config
 from dino4cells.errors import ArtifactError, DataError
+from dino4cells.features.published import LabelColumns, is_features_file, named_columns, read_features_file, write_features_file
 
 KIND = "features"
 CARD = "features.json"
@@ -26,6 +30,7 @@ PREFIX = "Metadata_"
 FEATURE, UNTRAINED, INTENSITY = "dino_", "untrained_", "intensity_"
 MODEL_COLUMN, ERROR_COLUMN = "Metadata_dino_model", "Metadata_dino_error"
 ROWS_PER_GROUP = 4096
+logger = logging.getLogger(__name__)
 
 
 class FeaturesCard(BaseModel):
@@ -137,20 +142,34 @@ class Features:
     dino: NDArray[np.float32]
     baselines: dict[str, NDArray[np.float32]]
     card: FeaturesCard
-    artifact: Artifact
+    artifact: Artifact | SingleFile
 
 
-def read_features(url: str) -> Features:
-    """Read a features artifact.
+def load_features_card(url: str) -> FeaturesCard:
+    """The card of a features artifact alone, or what a file in the published layout says about itself.
 
     Raises:
-        ArtifactError: no complete features there, or fewer rows than they announce.
+        ArtifactError: no complete features there, or the card cannot be read.
     """
+    if is_features_file(url):
+        return _read_file(url, LabelColumns(())).card
+    return _card(open_artifact(url, KIND))
+
+
+def read_features(url: str, config: Config | None = None) -> Features:
+    """Read a features artifact, or a file (`.pth`) in the published layout.
+
+    Args:
+        url: of the directory or the file.
+        config: says what the columns of labels in a file are, which has no names for them: `embedding.target_labels`, `model.datatype`.
+
+    Raises:
+        ArtifactError: no complete features there, fewer rows than they announce, or a file that holds code.
+    """
+    if is_features_file(url):
+        return _read_file(url, LabelColumns.from_config(config) if config else LabelColumns(()))
     artifact = open_artifact(url, KIND)
-    try:
-        card = FeaturesCard.model_validate_json(artifact.read_bytes(CARD))
-    except ValidationError as error:
-        raise ArtifactError(f"{url}/{CARD}: cannot be read ({str(error).splitlines()[0]}); extract the features again.") from error
+    card = _card(artifact)
     frame = _read_parts(artifact, "part-")
     if len(frame) != card.rows:
         raise ArtifactError(f"{url}: holds {len(frame)} rows and announces {card.rows}; extract the features again.")
@@ -160,6 +179,54 @@ def read_features(url: str) -> Features:
         table = _read_parts(artifact, "baseline-")
         baselines = {prefix.rstrip("_"): _matrix(table, prefix) for prefix in (UNTRAINED, INTENSITY)}
     return Features(metadata.rename(columns=lambda name: name.removeprefix(PREFIX)), _matrix(frame, FEATURE), baselines, card, artifact)
+
+
+def export_features(features: Features, url: str, config: Config) -> None:
+    """Write features as one file in the published layout, with a warning where images could not be read.
+
+    Raises:
+        DataError: the table lacks a column that the layout needs, or a target is not 0 or 1.
+    """
+    labels = LabelColumns.from_config(config).lists(features.metadata, features.card.data)
+    write_features_file(url, features.dino, labels)
+    failures = features.metadata["dino_error"].dropna()
+    if len(failures):
+        logger.warning(
+            "%s: %s of %s images could not be read; their features are NaN; the first: %s",
+            url, f"{len(failures):,}", f"{len(features.dino):,}", failures.iloc[0],
+        )  # fmt: skip
+
+
+def _card(artifact: Artifact) -> FeaturesCard:
+    try:
+        return FeaturesCard.model_validate_json(artifact.read_bytes(CARD))
+    except ValidationError as error:
+        raise ArtifactError(f"{artifact.url}/{CARD}: cannot be read ({str(error).splitlines()[0]}); extract the features again.") from error
+
+
+def _read_file(url: str, labels: LabelColumns) -> Features:
+    """Features in the published layout, which says nothing about the model and the data."""
+    dino, columns, content = read_features_file(url)
+    failed: NDArray[np.bool_] = np.asarray(np.isnan(dino).any(axis=1))
+    metadata = named_columns(columns, labels)
+    metadata = metadata.reindex(range(len(dino))) if metadata.empty else metadata
+    metadata["dino_model"] = ""
+    metadata["dino_error"] = [f"{url}: has no features in row {row + 1}" if empty else None for row, empty in enumerate(failed)]
+    card = FeaturesCard(
+        rows=len(dino),
+        failed_rows=int(failed.sum()),
+        embedding_dim=dino.shape[1],
+        channels=(),
+        transforms=[],
+        baselines=False,
+        data=url,
+        data_fingerprint="",
+        model="",
+        model_fingerprint="",
+        images_per_second=0.0,
+        versions={},
+    )
+    return Features(metadata, dino, {}, card, SingleFile(url, hashlib.sha256(content).hexdigest()))
 
 
 def _read_parts(artifact: Artifact, prefix: str) -> pd.DataFrame:

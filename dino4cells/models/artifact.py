@@ -10,7 +10,8 @@ import safetensors.torch
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dino4cells.artifacts import Artifact, open_artifact
+from dino4cells import storage
+from dino4cells.artifacts import Artifact, SingleFile, is_complete, open_artifact
 from dino4cells.config import Config, parse_config
 from dino4cells.config.model import ImageMode
 from dino4cells.errors import ArtifactError
@@ -35,8 +36,8 @@ class TrainingSummary(BaseModel):
     bad_images: int = Field(description="Different images that could not be read.")
 
 
-class ModelCard(BaseModel):
-    """`model.json`: what the network is and where it comes from."""
+class NetworkCard(BaseModel):
+    """What a trained network is: all that extraction needs to know."""
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -44,12 +45,18 @@ class ModelCard(BaseModel):
     patch_size: int
     image_size: int
     embedding_dim: int
-    channels: tuple[str, ...] = Field(description="Names of the data's channels, in order.")
+    channels: tuple[str, ...] = Field(description="Names of the data's channels, in order; `channel_0` … where they have none.")
     image_mode: ImageMode = Field(default="normalized", description="How an image becomes the network's channels.")
     in_channels: int | None = Field(default=None, description="Channels that the network takes; None: one for each of `channels`.")
-    seed: int = Field(description="Of the random weights that training began with.")
+    seed: int = Field(description="Of the random weights that an untrained network of the kind has.")
     normalization: list[Any] = Field(description="Transforms that extraction applies: name and parameters.")
+
+
+class ModelCard(NetworkCard):
+    """`model.json`: what the network is and where it comes from."""
+
     training: TrainingSummary
+    init: tuple[str, ...] = Field(default=(), description="What was taken over from the weights that training began with, a line each.")
     data: str
     data_fingerprint: str
     config_fingerprint: str
@@ -60,21 +67,23 @@ class ModelCard(BaseModel):
 class TrainedModel:
     """A model read back: its card, its configuration, and its backbone with the teacher's weights, on the CPU, in evaluation mode."""
 
-    card: ModelCard
+    card: NetworkCard
     config: Config
     backbone: DinoVisionTransformer
-    artifact: Artifact
+    artifact: Artifact | SingleFile
 
     def untrained(self) -> DinoVisionTransformer:
         """The same network with the random weights that training began with."""
         return untrained_backbone(self.card)
 
     def log(self) -> list[dict[str, float]]:
-        """The records of training, one per logged step."""
+        """The records of training, one per logged step; none where a checkpoint is all there is."""
+        if isinstance(self.artifact, SingleFile):
+            return []
         return [json.loads(line) for line in self.artifact.read_bytes(LOG).decode().splitlines() if line]
 
 
-def untrained_backbone(card: ModelCard) -> DinoVisionTransformer:
+def untrained_backbone(card: NetworkCard) -> DinoVisionTransformer:
     """The network that a card describes, with random weights from the card's seed, in evaluation mode."""
     return build_backbone(card.arch, card.patch_size, card.image_size, card.in_channels or len(card.channels), seed=card.seed).eval()
 
@@ -106,6 +115,13 @@ def load_model(url: str) -> TrainedModel:
     except (ValidationError, RuntimeError) as error:
         raise ArtifactError(f"{url}: the model cannot be used ({str(error).splitlines()[0]}); train it again or use another.") from error
     return TrainedModel(card, config, backbone.eval(), artifact)
+
+
+def artifact_of(url: str) -> str | None:
+    """The model artifact that a URL means, which is it or one of its two files of weights; None for any other file."""
+    if storage.name(url) in (CHECKPOINT, WEIGHTS) and is_complete(storage.parent(url)):
+        return storage.parent(url)
+    return url if is_complete(url) else None
 
 
 def dump_weights(backbone: torch.nn.Module) -> bytes:

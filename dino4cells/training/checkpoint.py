@@ -7,20 +7,16 @@ function of the seed and the samples seen, so that there is no random state to s
 
 from __future__ import annotations
 
-import argparse
 import io
 import logging
-import pickle
 import re
-import zipfile
-import zlib
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from dino4cells import storage
 from dino4cells.errors import CheckpointError, StorageError
+from dino4cells.torch_files import CHECKPOINT, read_torch_file
 
 KEPT = 2
 Checkpoint = dict[str, Any]
@@ -43,35 +39,10 @@ def load(url: str) -> Checkpoint:
         CheckpointError: damaged, or holding anything else.
         StorageError: not there, or not readable.
     """
-    content = storage.read_bytes(url)
-    try:
-        _check_sums(content)
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{url}: holds more than tensors and settings, or is damaged, and is not read; use a checkpoint written by DINO4Cells."
-        ) from error
-    except (RuntimeError, EOFError, zipfile.BadZipFile, zlib.error, LookupError, ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{url}: the checkpoint is damaged or incomplete; delete it or use an earlier one.") from error
+    checkpoint = read_torch_file(url, CHECKPOINT)
     if not isinstance(checkpoint, dict) or "teacher" not in checkpoint:
         raise CheckpointError(f"{url}: not a DINO4Cells checkpoint (it has no 'teacher'); give the file that training wrote.")
     return checkpoint
-
-
-def _check_sums(content: bytes) -> None:
-    """Compare the checksums that torch.save wrote, which torch.load does not look at: a flipped bit is a wrong weight."""
-    if zipfile.is_zipfile(io.BytesIO(content)):  # older files are plain pickles
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise zipfile.BadZipFile(damaged)
-
-
-def backbone_weights(network: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The backbone's weights out of a `student` or `teacher` entry, without the prefixes `module.` and `backbone.`."""
-    plain = {name.removeprefix("module."): value for name, value in network.items()}
-    return {name.removeprefix("backbone."): value for name, value in plain.items() if name.startswith("backbone.")}
 
 
 def _name(samples_seen: int) -> str:

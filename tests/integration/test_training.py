@@ -9,17 +9,22 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import safetensors.torch
 import torch
 
 from dino4cells import steps
+from dino4cells.cluster.job import Processes
+from dino4cells.cluster.local import LocalLauncher
 from dino4cells.config import Config
 from dino4cells.data.dataset import Batch, CellImages
 from dino4cells.data.metadata import read_metadata
+from dino4cells.data.sampler import DRAWS_AGAIN
 from dino4cells.data.source import plain_source
 from dino4cells.errors import CheckpointError, DataError
 from dino4cells.models.artifact import load_model
+from dino4cells.models.weights import split_names
 from dino4cells.training import checkpoint as checkpoints
 from dino4cells.training.distributed import ProcessGroup
 from dino4cells.training.fit import fit
@@ -30,6 +35,15 @@ from dino4cells.training.schedules import Schedules
 MakeConfig = Callable[..., Config]
 ALONE = ProcessGroup(0, 1, 0, torch.device("cpu"))
 BLOCK = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
+
+
+@pytest.fixture(scope="module")
+def field_cells(draw_cells: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """24 cells, three of each field of view, in two classes that each hold whole fields."""
+    data = draw_cells(tmp_path_factory.mktemp("fields") / "data", 24)
+    frame = pd.read_csv(f"{data}/metadata.csv")
+    frame.assign(protein_location=["cytosol"] * 18 + ["nucleus"] * 6).to_csv(f"{data}/metadata.csv", index=False)
+    return data
 
 
 @pytest.fixture(autouse=True)
@@ -179,7 +193,8 @@ def test_checkpoint_has_the_published_layout_and_names(finished: Path) -> None:
 
 def test_model_artifact_holds_the_teacher_and_says_what_it_is(finished: Path, cells: str) -> None:
     model = load_model(str(finished))
-    teacher = checkpoints.backbone_weights(final_state(finished)["teacher"])
+    state = final_state(finished)["teacher"]
+    teacher = {name.removeprefix("backbone."): value for name, value in state.items() if name.startswith("backbone.")}
     assert_same_bits(dict(model.backbone.state_dict()), {name: teacher[name] for name in model.backbone.state_dict()})
     assert safetensors.torch.load_file(finished / "model.safetensors").keys() == teacher.keys()
     assert model.card.channels == ("microtubules", "protein", "nucleus", "ER")
@@ -226,6 +241,74 @@ def test_sigterm_in_the_last_step_does_not_cost_the_finished_run(tiny_config: Ma
     assert load_model(str(tmp_path / "model")).card.training.samples_seen == 24
 
 
+# What an epoch draws: 24 cells of two classes in 8 fields of view
+
+
+DRAWN = {
+    "one row of each ID": ({"sample_single_cells": True}, 8),
+    "every class equally often": ({"datatype": "HPABalanced"}, 24),
+    "both": ({"datatype": "HPABalanced", "sample_single_cells": True}, 8),
+}
+
+
+@pytest.mark.parametrize("drawn", DRAWN)
+def test_a_resumed_run_of_drawn_samples_equals_an_uninterrupted_one(
+    drawn: str, tiny_config: MakeConfig, field_cells: str, tmp_path: Path
+) -> None:
+    settings, epoch = DRAWN[drawn]
+    config = tiny_config(**settings, batch_size=4, epochs=3, drop_path_rate=0.1)
+    run(config, field_cells, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run(config, field_cells, tmp_path / "model", stop_after=2)
+    run(config, field_cells, tmp_path / "model")
+
+    one, other = final_state(tmp_path / "whole"), final_state(tmp_path / "model")
+    assert_same_bits(without_clock(other), without_clock(one))
+    assert (one["epoch"], one["samples_seen"]) == (3, 3 * epoch)
+    card = load_model(str(tmp_path / "model")).card.training
+    assert (card.images, card.epochs, card.samples_seen) == (24, 3, 3 * epoch)
+    # The first record is made after one step of four images; warm-up lasts an epoch, which is shorter than the table.
+    assert one["log"][0]["epoch"] == pytest.approx(4 / epoch, abs=1e-4)
+    assert max(record["lr"] for record in one["log"]) == one["log"][epoch // 4 - 1]["lr"]
+
+
+def test_two_processes_draw_what_one_draws(tiny_config: MakeConfig, field_cells: str, tmp_path: Path) -> None:
+    # Plain gradient descent, as in `test_two_processes`, where rounding errors stay small.
+    settings = {"optimizer": "sgd", "lr": 0.3, "weight_decay_end": 0.04, "warmup_epochs": 0, "batch_size": 4}
+    config = tiny_config(**settings, datatype="HPABalanced", sample_single_cells=True)
+    steps.train(config, data=field_cells, output=str(tmp_path / "one"))
+    steps.train(config, data=field_cells, output=str(tmp_path / "two"), processes=Processes(LocalLauncher(), per_node=2))
+
+    one, two = (final_state(tmp_path / name) for name in ("one", "two"))
+    assert [record["loss"] for record in two["log"]] == pytest.approx([record["loss"] for record in one["log"]], abs=1e-5)
+    for name, value in one["teacher"].items():
+        torch.testing.assert_close(two["teacher"][name], value, rtol=0, atol=1e-5)
+
+
+def test_a_row_that_is_drawn_twice_is_seen_in_other_views(tiny_config: MakeConfig, cells: str) -> None:
+    drawn = [(0, 3), (DRAWS_AGAIN, 3), (0, 3)]
+    views, _ = dino(tiny_config()).multi_crop(CellImages(plain_source(read_metadata(cells).urls, 4)).__getitems__(drawn))
+
+    assert torch.equal(views[:, 0], views[:, 2])
+    assert not torch.equal(views[0, 0], views[0, 1])
+
+
+def test_cells_that_no_class_holds_are_counted_before_training(
+    tiny_config: MakeConfig, draw_cells: Callable[..., str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = draw_cells(tmp_path / "data", 24)
+    frame = pd.read_csv(f"{data}/metadata.csv")
+    frame.assign(nucleus=[1] * 8 + [0] * 16, cytosol=[0] * 7 + [1] * 9 + [0] * 8).to_csv(f"{data}/metadata.csv", index=False)
+    config = tiny_config({"embedding.target_labels": ["nucleus", "cytosol"]}, datatype="HPABalanced", epochs=1)
+    card = steps.train(config, data=data, output=str(tmp_path / "model"))
+
+    assert "8 of 24 cells belong to no class and are never drawn." in caplog.text
+    assert card.training.samples_seen == 16
+
+
+# Another run's checkpoints
+
+
 @pytest.fixture
 def interrupted(tiny_config: MakeConfig, cells: str, tmp_path: Path) -> Path:
     """Where a run was to leave its model; its checkpoint is beside it."""
@@ -246,6 +329,28 @@ def test_a_checkpoint_of_a_run_on_other_data_is_refused(
     other = draw_cells(tmp_path / "other", 16)
     with pytest.raises(CheckpointError, match="unfinished run on other data"):
         run(tiny_config(), other, interrupted)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model.lr": 0.02}, r"model\.lr was 0\.01 and is 0\.02"),
+        ({"model.datatype": "HPABalanced"}, r"model\.datatype was HPA and is HPABalanced"),
+        ({"local_crops_number": 1}, "local_crops_number was 2 and is 1"),
+        ({"local_transfo.RandomResizedCrop.size": 16}, r"local_transfo\.RandomResizedCrop\.size was 8 and is 16"),
+        ({"normalization.Normalize": [True, {"mean": 0.5, "std": 0.5}]}, r"normalization\.Normalize was not given and is"),
+    ],
+)
+def test_a_checkpoint_of_a_run_with_another_configuration_is_refused_with_the_first_key(
+    changes: dict[str, object], said: str, interrupted: Path, tiny_config: MakeConfig, cells: str
+) -> None:
+    with pytest.raises(CheckpointError, match=rf"unfinished run with another configuration \({said}.*\); change it back, choose another"):
+        run(tiny_config(changes), cells, interrupted)
+
+
+def test_a_run_goes_on_with_another_limit_and_another_number_of_readers(interrupted: Path, tiny_config: MakeConfig, cells: str) -> None:
+    run(tiny_config(max_bad_images=0.5, num_workers=3, checkpoint_minutes=1), cells, interrupted)
+    assert load_model(str(interrupted)).card.training.samples_seen == 48
 
 
 # Bad images

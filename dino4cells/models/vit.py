@@ -1,12 +1,13 @@
 """Vision transformers as DINO trains them, on timm's implementation, whose parameters have DINO's names.
 
-Dimensions: B batch, C channels, H height, W width, T tokens (class token first), D embedding.
+Dimensions: B batch, C channels, H height, W width, T tokens (class token first), D embedding, N heads.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from dino4cells.errors import ConfigError
+from dino4cells.models.backbone import Backbone
 
 # Width and heads of the published architectures; all have twelve blocks.
 ARCHITECTURES = {"vit_tiny": (192, 3), "vit_small": (384, 6), "vit_base": (768, 12)}
@@ -21,7 +23,7 @@ DEPTH = 12
 PATCH_SIZES = (8, 16)
 
 
-class DinoVisionTransformer(VisionTransformer):
+class DinoVisionTransformer(VisionTransformer, Backbone):
     """A ViT whose output is the normalized class token, for images of any size of at least one patch.
 
     Pixels at the right and bottom that do not fill a patch are not seen, as in the original's strided convolution.
@@ -37,14 +39,41 @@ class DinoVisionTransformer(VisionTransformer):
 
     def forward_features(self, images_BCHW: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         """All tokens after the last norm (B, T, D)."""
+        normalized: torch.Tensor = self.norm(self.blocks(self._embed_patches(images_BCHW)))
+        return normalized
+
+    def _embed_patches(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        """Class token and patches with their positions (B, T, D), before the first block."""
         height, width = images_BCHW.shape[2:]
         patch = self.patch_side
         tokens_BTD = self.patch_embed(images_BCHW[:, :, : height // patch * patch, : width // patch * patch])
         tokens_BTD = torch.cat([self.cls_token.expand(len(tokens_BTD), -1, -1), tokens_BTD], dim=1)
-        tokens_BTD = self.pos_drop(tokens_BTD + self.positions(height, width))
-        tokens_BTD = self.blocks(tokens_BTD)
-        normalized: torch.Tensor = self.norm(tokens_BTD)
-        return normalized
+        embedded: torch.Tensor = self.pos_drop(tokens_BTD + self.positions(height, width))
+        return embedded
+
+    def attention_maps(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        """What the class token of the last block attends to, as DINO's visualization shows it (Caron et al. 2021, figure 1).
+
+        The softmax is over all tokens, so that a map sums to one less the class token's attention to itself. Computed from the block's
+        queries and keys, whichever implementation of attention the forward pass uses.
+
+        Args:
+            images_BCHW: of any size of at least one patch.
+
+        Returns:
+            (B, N, rows, columns), a row and a column for each whole patch.
+        """
+        height, width = images_BCHW.shape[2:]
+        tokens_BTD = self._embed_patches(images_BCHW)
+        for block in self.blocks[:-1]:
+            tokens_BTD = block(tokens_BTD)
+        last: Any = self.blocks[-1]
+        attention = last.attn
+        projected = attention.qkv(last.norm1(tokens_BTD))
+        queries_BNTD, keys_BNTD, _ = projected.unflatten(2, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        scores_BN1T = queries_BNTD[:, :, :1] @ keys_BNTD.transpose(2, 3) * attention.scale
+        weights_BNT: torch.Tensor = scores_BN1T.float().softmax(dim=-1)[:, :, 0]
+        return weights_BNT[..., 1:].reshape(*weights_BNT.shape[:2], height // self.patch_side, width // self.patch_side)
 
     @property
     def patch_side(self) -> int:
@@ -58,55 +87,50 @@ class DinoVisionTransformer(VisionTransformer):
         ones serve square images alone: one of 33 × 32 pixels has the grid of one of 32 × 32 and positions scaled by (n + 0.1)/n.
         """
         stored_1TD: torch.Tensor = self.pos_embed
-        side = math.isqrt(stored_1TD.shape[1] - 1)
         rows, columns = height // self.patch_side, width // self.patch_side
-        if height == width and rows == side:
+        if height == width and rows == math.isqrt(stored_1TD.shape[1] - 1):
             return stored_1TD
-        grid = stored_1TD[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
-        grid = F.interpolate(grid.float(), scale_factor=((rows + 0.1) / side, (columns + 0.1) / side), mode="bicubic", align_corners=False)
-        return torch.cat([stored_1TD[:, :1], grid.permute(0, 2, 3, 1).flatten(1, 2).to(stored_1TD.dtype)], dim=1)
+        return interpolate_positions(stored_1TD, rows, columns)
 
 
-def build_backbone(
-    arch: str, patch_size: int, image_size: int, channels: int, *, drop_path_rate: float = 0.0, seed: int = 0
-) -> DinoVisionTransformer:
-    """A vision transformer with random weights that depend on `seed` alone.
+def interpolate_positions(stored_1TD: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """Position embeddings (1, 1 + rows · columns, D) from those of a class token and a square grid of patches.
 
-    Args:
-        arch: `vit_tiny` (192 wide, 3 heads), `vit_small` (384, 6) or `vit_base` (768, 12); `deit_*` are aliases.
-        patch_size: 8 or 16 pixels.
-        image_size: side in pixels that the stored position embeddings belong to.
-        channels: of the images.
-        drop_path_rate: of the last block, rising linearly from 0 (stochastic depth, Huang et al. 2016).
+    Bicubic by the scale factor (n + 0.1)/N per side, without antialiasing, the class token apart (HANDBOOK, Files).
+    """
+    side = math.isqrt(stored_1TD.shape[1] - 1)
+    grid = stored_1TD[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    grid = F.interpolate(grid.float(), scale_factor=((rows + 0.1) / side, (columns + 0.1) / side), mode="bicubic", align_corners=False)
+    return torch.cat([stored_1TD[:, :1], grid.permute(0, 2, 3, 1).flatten(1, 2).to(stored_1TD.dtype)], dim=1)
+
+
+def vision_transformer(arch: str, patch_size: int, image_size: int, channels: int, drop_path_rate: float) -> DinoVisionTransformer:
+    """A vision transformer with random weights from the global generator; `build_backbone` says what the arguments are.
 
     Raises:
-        ConfigError: unknown architecture, or sizes that do not fit.
+        ConfigError: sizes that do not fit.
     """
-    name = arch.replace("deit_", "vit_")
-    if name not in ARCHITECTURES:
-        raise ConfigError(f"model.arch: '{arch}' is not available; choose one of {', '.join(ARCHITECTURES)}.")
     if patch_size not in PATCH_SIZES:
         raise ConfigError(f"model.patch_size: must be 8 or 16, not {patch_size}.")
     if image_size < patch_size:
         raise ConfigError(f"model.image_size: {image_size} pixels hold no patch of {patch_size}; use at least {patch_size}.")
-    width, heads = ARCHITECTURES[name]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        backbone = DinoVisionTransformer(
-            img_size=image_size // patch_size * patch_size,
-            patch_size=patch_size,
-            in_chans=channels,
-            num_classes=0,
-            global_pool="token",
-            embed_dim=width,
-            depth=DEPTH,
-            num_heads=heads,
-            qkv_bias=True,
-            drop_path_rate=drop_path_rate,
-            norm_layer=functools.partial(nn.LayerNorm, eps=1e-6),
-        )
-        backbone.patch_embed.strict_img_size = False  # positions are interpolated here, see `positions`
-        _initialize(backbone)
+    width, heads = ARCHITECTURES[arch]
+    backbone = DinoVisionTransformer(
+        img_size=image_size // patch_size * patch_size,
+        patch_size=patch_size,
+        in_chans=channels,
+        num_classes=0,
+        global_pool="token",
+        embed_dim=width,
+        depth=DEPTH,
+        num_heads=heads,
+        qkv_bias=True,
+        drop_path_rate=drop_path_rate,
+        norm_layer=functools.partial(nn.LayerNorm, eps=1e-6),
+    )
+    backbone.patch_embed.strict_img_size = False  # positions are interpolated here, see `positions`
+    backbone.smallest_side = patch_size
+    _initialize(backbone)
     return backbone
 
 

@@ -13,7 +13,7 @@ LABEL ?=
 EPOCHS ?= 4
 OUTPUT ?= runs
 
-.PHONY: demo test test-gpu lint quality pipeline clean
+.PHONY: demo test test-gpu lint quality reference pipeline clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml
@@ -27,7 +27,7 @@ demo: $(READY)
 	@$(BIN)/dino4cells run --processes 2 --epochs $(EPOCHS) --data '$(DATA)' --group '$(GROUP)' --label '$(LABEL)' --output '$(OUTPUT)'
 
 test: $(READY)
-	@$(BIN)/python -m pytest -m 'not gpu'
+	@$(BIN)/python -m pytest -m 'not gpu and not image'
 
 test-gpu: $(READY)
 	@$(BIN)/python -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' || { echo "SKIPPED: no CUDA device on this machine; the GPU tests did not run"; exit 1; }
@@ -38,8 +38,27 @@ lint: $(READY)
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 
+# The image of the pipeline's steps and of the jobs' pods. BASE, IMAGE, BUILD_ARGS and CONTAINER may be given.
+CONTAINER ?= $(if $(shell command -v docker),docker,podman)
+BASE ?= python:3.11-slim-bookworm
+IMAGE ?= $(shell sed -n 's/^IMAGE = "\(.*\)"/\1/p' components/image.py)
+
+image:
+	@$(CONTAINER) build --file docker/Dockerfile --build-arg BASE=$(BASE) --tag $(IMAGE) $(BUILD_ARGS) .
+
+image-test: $(READY)
+	@$(CONTAINER) image inspect $(IMAGE) >/dev/null 2>&1 || { echo "SKIPPED: there is no image $(IMAGE); run make image first"; exit 1; }
+	@CONTAINER='$(CONTAINER)' IMAGE='$(IMAGE)' $(BIN)/python -m pytest -m image
+
+# The versions that the image is built with are those that the tests run on.
+lock: $(READY)
+	@{ echo '# The versions that the tests ran on; `make lock` writes this file anew.'; $(BIN)/pip freeze --exclude-editable; } > docker/constraints.txt
+
 quality: $(READY)
 	@$(BIN)/python benchmarks/quality.py $(if $(DATA),--data '$(DATA)')
+
+reference: $(READY)
+	@$(BIN)/dino4cells config --reference > docs/configuration.md
 
 pipeline: $(READY)
 	@$(BIN)/dino4cells pipeline compile pipelines/dino4cells.yaml

@@ -6,12 +6,10 @@ normalizes other data as the model has learnt it. Unlike `self_normalize`, it ke
 
 from __future__ import annotations
 
-import torch
-
 from dino4cells.config import TRANSFORM_SECTIONS, Config
 from dino4cells.config.values import TransformChoice
-from dino4cells.data.dataset import CellImages, to_unit_range
-from dino4cells.errors import DataError
+from dino4cells.data.dataset import CellImages
+from dino4cells.data.statistics import Moments, chunks, evenly_drawn
 
 BY_DATA = "data"
 SAMPLE = 1000
@@ -53,18 +51,5 @@ def channel_statistics(images: CellImages, sample: int = SAMPLE) -> tuple[list[f
     Raises:
         DataError: none of them can be read.
     """
-    count = min(sample, len(images))
-    rows = [place * len(images) // count for place in range(count)]
-    batch = images.__getitems__([(0, row) for row in rows])
-    if not len(batch):
-        raise DataError(f"None of {len(rows)} sampled images can be read; the first says: {batch.failures[0][1]}")
-    pixel_count, (total, squares) = 0, torch.zeros(2, images.source.in_channels, dtype=torch.float64)
-    for image, (height, width) in zip(batch.images_BCHW, batch.sizes_B2.tolist(), strict=True):
-        pixels = to_unit_range(image[:, :height, :width]).to(torch.float64)
-        pixel_count += height * width
-        total += pixels.sum(dim=(1, 2))
-        squares += pixels.square().sum(dim=(1, 2))
-    mean = total / pixel_count
-    # A channel without contrast has no deviation to divide by.
-    deviation = (squares / pixel_count - mean**2).clamp(min=0).sqrt().clamp(min=1e-3)
-    return mean.tolist(), deviation.tolist()
+    moments = Moments.sum(Moments.of(images, rows) for rows in chunks(evenly_drawn(len(images), sample)))
+    return moments.given_to_network(images.source.mode).mean_and_deviation()

@@ -71,7 +71,7 @@ class CellImages(Dataset[Batch]):
         return self.__getitems__([key])
 
     def __getitems__(self, keys: Sequence[EpochAndIndex]) -> Batch:
-        images = self._read([index for _, index in keys])
+        images = self.read([index for _, index in keys])
         drawn: list[torch.Tensor] = []
         read: list[EpochAndIndex] = []
         failures: list[tuple[int, str]] = []
@@ -81,9 +81,10 @@ class CellImages(Dataset[Batch]):
                 read.append((epoch, index))
             else:
                 failures.append((index, str(image)))
-        return _pad(drawn, read, tuple(failures), self.source.in_channels)
+        return _pad(drawn, read, tuple(failures), self.source.batch_channels)
 
-    def _read(self, indices: Sequence[int]) -> list[torch.Tensor | Dino4CellsError]:
+    def read(self, indices: Sequence[int]) -> list[torch.Tensor | Dino4CellsError]:
+        """The channels of each row's image that the mode uses (C, H, W), at its own size; a failure stands at its place as a value."""
         missing = [index for index in dict.fromkeys(indices) if index not in self._cache]
         files = [self.source.files(index) for index in missing]
         contents = iter(storage.read_many([url for urls in files for url in urls]))

@@ -1,61 +1,107 @@
 """Decoding: encoded bytes to a tensor of channels.
 
-A decoded image is C×H×W: uint8 as stored, or float32 in [0, 1] when the file holds more than eight bits.
+A decoded image is C×H×W: uint8 as stored, or float32 in [0, 1] when the file holds more than eight bits. Integers are divided by the
+largest of their type (65535 for 16 bits, whatever part of them the camera uses); floating point numbers must lie in [0, 1] already.
 """
 
 from __future__ import annotations
 
-import io
 import re
-import struct
 import zlib
+from dataclasses import dataclass
 
 import numpy as np
-import tifffile
 import torch
+from numpy.typing import NDArray
 from torchvision.io import ImageReadMode, decode_image
 
+from dino4cells.data.npy import NPY_MAGIC, decode_npy
+from dino4cells.data.tiff import MAX_CHANNELS, decode_tiff
 from dino4cells.errors import DataError
+
+__all__ = ["MAX_CHANNELS", "Picture", "decode", "decode_picture"]
 
 TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 JPEG_MAGIC = b"\xff\xd8\xff"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 PNG_COLOUR_TYPE, PNG_PALETTE = 25, 3  # byte of the header, and its value
-MAX_CHANNELS = 12
 
 _PLACE_IN_TORCHVISION = re.compile(r"^.*\.cpp:\d+, ")
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image.
+
+    Attributes:
+        pixels: (C, H, W), uint8, or float32 in [0, 1].
+        kind: what the file is, such as `16-bit TIFF`.
+        channels: names of the channels, where the file gives them.
+    """
+
+    pixels: torch.Tensor
+    kind: str
+    channels: tuple[str, ...] | None = None
+
+
 def decode(content: bytes, where: str) -> torch.Tensor:
-    """Decode a PNG, JPEG or TIFF image.
+    """The pixels of `decode_picture`: (C, H, W) uint8, or float32 in [0, 1]."""
+    return decode_picture(content, where).pixels
+
+
+def decode_picture(content: bytes, where: str) -> Picture:
+    """Decode a PNG, JPEG, TIFF or NPY image.
 
     Args:
         content: the file's bytes.
         where: its URL, for the message.
-
-    Returns:
-        (C, H, W) tensor: uint8, or float32 in [0, 1] for 16-bit files.
 
     Raises:
         DataError: the bytes are no image that can be read.
     """
     if not content:
         raise DataError(f"{where}: the file is empty; export the image again or delete its row.")
+    names = None
     try:
         if content.startswith(TIFF_MAGIC):
-            image = _decode_tiff(content)
+            array, names = decode_tiff(content)
+            pixels, depth, kind = *_in_range(array, "TIFF"), "TIFF"
+        elif content.startswith(NPY_MAGIC):
+            pixels, depth, kind = *_in_range(decode_npy(content), "NPY"), "NPY"
         elif content.startswith(PNG_MAGIC):
-            image = _decode_png(content)
+            pixels, depth, kind = *_scaled(_decode_png(content)), "PNG"
         elif content.startswith(JPEG_MAGIC):
-            image = _decode_compressed(content, ImageReadMode.UNCHANGED)
+            pixels, depth, kind = _decode_compressed(content, ImageReadMode.UNCHANGED), "8-bit", "JPEG"
         else:
-            raise ValueError("it does not begin as a PNG, JPEG or TIFF does")
+            raise ValueError("it does not begin as a PNG, JPEG, TIFF or NPY does")
     except (RuntimeError, ValueError) as error:
         reason = _PLACE_IN_TORCHVISION.sub("", str(error).partition("\n")[0]).rstrip(".")
         raise DataError(f"{where}: not an image that can be read ({reason}); export it again as PNG or TIFF, or delete its row.") from error
-    if image.dtype == torch.uint8:
-        return image
-    return image.to(torch.float32) / 65535
+    return Picture(pixels, f"{depth} {kind}", names)
+
+
+def _in_range(array: NDArray[np.generic], kind: str) -> tuple[torch.Tensor, str]:
+    """Pixels of an array in uint8 or in [0, 1], and what they were."""
+    if array.dtype.kind == "b":
+        return torch.from_numpy(array.astype(np.uint8) * np.uint8(255)), "1-bit"
+    if array.dtype.kind == "f":
+        real = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        low, high = float(real.min()), float(real.max())
+        if not (low >= 0 and high <= 1):  # also where one is not a number
+            raise ValueError(
+                f"{kind} of floating point numbers from {low:.5g} to {high:.5g}, which must lie in [0, 1]; divide all images by one number"
+            )
+        return real, f"{array.dtype.name}"
+    if array.dtype.kind != "u" or array.dtype.itemsize > 2:
+        raise ValueError(f"{kind} of type {array.dtype}; uint8, uint16 and floating point numbers in [0, 1] are supported")
+    native = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    return _scaled(torch.from_numpy(native.copy() if not native.flags.writeable else native))
+
+
+def _scaled(pixels: torch.Tensor) -> tuple[torch.Tensor, str]:
+    if pixels.dtype == torch.uint8:
+        return pixels, "8-bit"
+    return pixels.to(torch.float32) / 65535, "16-bit"
 
 
 def _decode_compressed(content: bytes, mode: ImageReadMode) -> torch.Tensor:
@@ -84,25 +130,3 @@ def _png_is_whole(content: bytes) -> bool:
             return True
         start = end + 4
     return False
-
-
-def _decode_tiff(content: bytes) -> torch.Tensor:
-    try:
-        with tifffile.TiffFile(io.BytesIO(content)) as file:
-            series = file.series[0]
-            array, axes = series.asarray(), series.axes
-    except (RuntimeError, ValueError, LookupError, ArithmeticError, TypeError, OSError, struct.error, zlib.error) as error:
-        # Damage comes to light wherever tifffile happens to stumble over it.
-        raise ValueError(f"the TIFF is damaged or of a kind that is not supported: {error}") from error
-    if array.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"TIFF of type {array.dtype}; 8 and 16 bit are supported")
-    array = array.squeeze(tuple(place for place, axis in enumerate(axes) if array.shape[place] == 1 and axis not in "YX"))
-    if array.ndim == 2:
-        array = array[None]
-    if array.ndim != 3:
-        raise ValueError(f"TIFF of shape {array.shape}; channels × height × width is expected")
-    if axes.endswith("S") or array.shape[-1] <= MAX_CHANNELS < array.shape[0]:
-        array = np.moveaxis(array, -1, 0)
-    if array.shape[0] > MAX_CHANNELS:
-        raise ValueError(f"TIFF of shape {array.shape} has more than {MAX_CHANNELS} channels")
-    return torch.from_numpy(np.ascontiguousarray(array.astype(np.int32 if array.dtype == np.uint16 else np.uint8)))

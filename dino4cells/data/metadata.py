@@ -1,18 +1,21 @@
-"""The table of cells: a CSV in the handbook's layout and the directory or URL that its `file` column is relative to."""
+"""The table of cells: a CSV in one of the handbook's layouts and the directory or URL that its names of files are relative to."""
 
 from __future__ import annotations
 
-import csv
 import difflib
 import hashlib
 import io
+import itertools
 import warnings
-from dataclasses import dataclass
+from csv import reader as csv_reader
+from dataclasses import dataclass, field
 
 import pandas as pd
 
 from dino4cells import storage
-from dino4cells.errors import DataError
+from dino4cells.config import Config
+from dino4cells.data.layout import CHANNEL_WIDTH, FILE, IMAGE_NAME, Layout
+from dino4cells.errors import ConfigError, DataError
 
 METADATA_FILE = "metadata.csv"
 CHANNELS_FILE = "channels.txt"
@@ -23,11 +26,12 @@ class Metadata:
     """One row a cell, in the order of the CSV.
 
     Attributes:
-        frame: every column of the CSV; `file` and `ID` are text.
+        frame: every column of the CSV; `ID` and the columns that name files are text.
         source: URL of the CSV, for messages.
-        root: URL that the `file` column is joined to.
+        root: URL that names of files are joined to.
         channels: channel names in order, when the data names them (`channels.txt`, one a line, at the root or beside the CSV), else None.
         fingerprint: SHA-256 of the CSV's bytes and the channel names; changes when the set of cells or their labels change.
+        layout: which columns name the files, and whether these are strips.
     """
 
     frame: pd.DataFrame
@@ -35,14 +39,17 @@ class Metadata:
     root: str
     channels: tuple[str, ...] | None
     fingerprint: str
+    layout: Layout = field(default_factory=Layout)
 
     def __len__(self) -> int:
         return len(self.frame)
 
     @property
     def urls(self) -> list[str]:
-        """URL of each cell's image, in row order."""
-        return [storage.join(self.root, file) for file in self.frame["file"]]
+        """URL of each cell's image, in row order; holds `{channel}` where each channel has its own file."""
+        columns = self.layout.columns
+        cells = zip(*(self.frame[column] for column in columns), strict=True)
+        return [storage.join(self.root, self.layout.file(dict(zip(columns, row, strict=True)))) for row in cells]
 
     def column(self, name: str, purpose: str) -> pd.Series:
         """The column `name`, or a DataError that names the columns there are and what `name` was wanted for."""
@@ -58,54 +65,101 @@ def missing_column(source: str, name: str, purpose: str, columns: list[str]) -> 
     return DataError(f"{source}: there is no column '{name}' ({purpose}); {hint}")
 
 
-def read_metadata(data: str, root: str | None = None) -> Metadata:
+def read_metadata(data: str, root: str | None = None, layout: Layout | None = None) -> Metadata:
     """Read the table of cells.
 
     Args:
         data: a directory or URL that holds a `metadata.csv`, or the URL of a CSV itself.
         root: where the images are; the CSV's directory when None.
+        layout: what the columns mean; a column `file` when None.
 
     Raises:
-        DataError: no CSV there, no rows, no `file` column, or an empty `file` cell (with its row).
+        DataError: no CSV there, no rows, no column that names the files, or an empty cell in it (with its line).
         StorageError: the URL cannot be reached.
     """
+    layout = layout or Layout()
     source = data if data.lower().endswith(".csv") else storage.join(data, METADATA_FILE)
     if not storage.exists(source):
         raise DataError(
-            f"{source}: no such file; give a directory or URL that holds a {METADATA_FILE} with a column 'file', one row a cell."
+            f"{source}: no such file; give a directory or URL that holds a {METADATA_FILE} with a column '{layout.columns[0]}', "
+            "one row a cell."
         )
     content = storage.read_bytes(source)
     directory = root or storage.parent(source)
-    frame = _parse(content, source)
+    frame = _parse(content, source, layout)
     channels = _read_channels(directory) or _read_channels(storage.parent(source))
     fingerprint = hashlib.sha256(content + repr(channels).encode()).hexdigest()
-    return Metadata(frame, source, directory, channels, fingerprint)
+    return Metadata(frame, source, directory, channels, fingerprint, layout)
 
 
-def _parse(content: bytes, source: str) -> pd.DataFrame:
+def read_table(config: Config, data: str | None = None, csv: str | None = None) -> Metadata:
+    """Read the table of cells that a configuration means.
+
+    Args:
+        config: `model.data_path`, `model.root` and the layout are used.
+        data: directory or URL that holds a `metadata.csv`, in place of the configuration's.
+        csv: a table in place of `model.data_path`.
+
+    Raises:
+        ConfigError: nobody says where the table is, or the layout contradicts itself.
+        DataError: as `read_metadata`.
+    """
+    layout = Layout.of(config.model)
+    if data:
+        return read_metadata(data, layout=layout)
+    path = csv or config.model.data_path
+    if not path:
+        raise ConfigError("model.data_path: is not given; say where the table of cells (metadata.csv) is, there or by --data.")
+    return read_metadata(path, config.model.root, layout)
+
+
+def _parse(content: bytes, source: str, layout: Layout) -> pd.DataFrame:
     try:
         with warnings.catch_warnings():
             # Rows longer than the header; without `index_col` pandas would take their first cell for a row name, and shift the columns.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             # Only an empty cell is missing: 'NA' and 'None' are class names somewhere.
-            text = {"file": str, "ID": str}
+            text = dict.fromkeys((FILE, IMAGE_NAME, "ID", *layout.columns), str)
             frame = pd.read_csv(io.BytesIO(content), dtype=text, keep_default_na=False, na_values=[""], low_memory=False, index_col=False)
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DataError(f"{source}: not a CSV that can be read ({str(error).strip()}); save it as comma-separated UTF-8 text.") from error
-    if "file" not in frame.columns:
-        raise missing_column(source, "file", "the image of each cell", list(frame.columns))
+    purpose = "the image of each cell" if layout.file_pattern is None else f"model.file_pattern '{layout.file_pattern}'"
+    for column in layout.columns:
+        if column not in frame.columns:
+            raise missing_column(source, column, purpose, list(frame.columns))
+    if layout.has_strips and CHANNEL_WIDTH not in frame.columns:
+        raise missing_column(source, CHANNEL_WIDTH, "the width of one channel in a CellPainting strip", list(frame.columns))
     if frame.empty:
         raise DataError(f"{source}: the table has no rows; it needs one row a cell.")
-    if (frame["file"].isna() | (frame["file"].str.strip() == "")).any():
-        line = _line_without_file(content)
-        raise DataError(f"{source}, line {line}: the column 'file' is empty; name the image of this cell or delete the row.")
+    for column in layout.columns:
+        empty = frame[column].isna() | (frame[column].str.strip() == "")
+        if empty.any():
+            line = _line(content, int(empty.argmax()))
+            raise DataError(f"{source}, line {line}: the column '{column}' is empty; name the image of this cell or delete the row.")
+    if layout.has_strips:
+        frame[CHANNEL_WIDTH] = _widths(frame[CHANNEL_WIDTH], content, source)
     return frame
 
 
-def _line_without_file(content: bytes) -> int:
-    """Line of the first empty `file` cell as an editor counts: blank lines and line breaks in quotes included."""
-    rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
-    return next((rows.line_num for row in rows if not (row["file"] or "").strip()), rows.line_num)
+def _widths(cells: pd.Series, content: bytes, source: str) -> pd.Series:
+    """The column `channel_width` as whole numbers of pixels."""
+    widths = pd.to_numeric(cells, errors="coerce")
+    wrong = ~((widths >= 1) & (widths % 1 == 0))
+    if wrong.any():
+        row = int(wrong.argmax())
+        value = "empty" if pd.isna(cells.iloc[row]) else f"'{cells.iloc[row]}'"
+        raise DataError(
+            f"{source}, line {_line(content, row)}: the column '{CHANNEL_WIDTH}' is {value} and must be the width of one channel in "
+            "pixels, a whole number; correct it or delete the row."
+        )
+    return widths.astype("int64")
+
+
+def _line(content: bytes, row: int) -> int:
+    """Line of a row as an editor counts: blank lines and line breaks in quotes included; the last line of a row that has many."""
+    rows = csv_reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+    filled = (rows.line_num for cells in rows if cells)
+    return next(itertools.islice(filled, row + 1, None), rows.line_num)
 
 
 def _read_channels(directory: str) -> tuple[str, ...] | None:

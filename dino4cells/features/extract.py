@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,8 +24,8 @@ from dino4cells.config import Config
 from dino4cells.data.dataset import Batch, CellImages, load_batches, to_unit_range
 from dino4cells.data.metadata import Metadata
 from dino4cells.data.sampler import EpochAndIndex
-from dino4cells.data.source import channel_names, plain_source
-from dino4cells.errors import DataError
+from dino4cells.data.source import ImageSource, source_for_model
+from dino4cells.errors import ConfigError
 from dino4cells.features import store
 from dino4cells.features.intensity import intensity_names, intensity_statistics
 from dino4cells.features.store import FeaturesCard, PartWriter
@@ -72,19 +72,34 @@ def embed(backbone: nn.Module, view: ViewKind, batch: Batch, seed: int) -> torch
     return embedded
 
 
-def check_channels(model: TrainedModel, metadata: Metadata, config: Config) -> None:
-    """Refuse data whose channels are not the model's, in number, name or order.
+def source_of(model: TrainedModel, metadata: Metadata, config: Config) -> ImageSource:
+    """The images of a table, with the model's channels in the model's order.
 
     Raises:
-        DataError: says both lists.
+        DataError: the data's channels are not the model's, in number, name or order; says both lists.
+        ConfigError: `embedding.channels` does not fit, or the configuration has another image mode than the model.
     """
-    # What the data call their channels counts before what a configuration, which may be the model's own, calls them.
-    wanted, found = model.card.channels, channel_names(metadata, None, metadata.channels or config.model.channels)
-    both_named = not any(name.startswith("channel_") for name in (*wanted, *found))
-    if len(wanted) != len(found) or (both_named and wanted != found):
-        raise DataError(
-            f"{metadata.source}: the channels are {', '.join(found)} and the model was trained on {', '.join(wanted)}; "
-            "give data with the model's channels in the model's order."
+    card, asked = model.card, config.model.image_mode
+    plain = ("normalized", "normalized_3_channels", "normalized_4_channels")
+    if "image_mode" in config.model.model_fields_set and asked != card.image_mode and not (asked in plain and card.image_mode in plain):
+        raise ConfigError(
+            f"{config.where('model', 'image_mode')} is {asked} and the model was trained with {card.image_mode}; "
+            "leave it out, or correct it."
+        )
+    return source_for_model(metadata, card.channels, card.image_mode, mapping=config.embedding.channels, named=config.model.channels)
+
+
+def check_network(model: TrainedModel, source: ImageSource, view: ViewKind) -> None:
+    """Refuse a view that gives the network another number of channels than it takes.
+
+    Raises:
+        ConfigError: says both numbers.
+    """
+    given, taken = view.channels_after(source.in_channels), model.card.in_channels or len(model.card.channels)
+    if given != taken:
+        raise ConfigError(
+            f"testing_transfo: gives the network {given} channels of {source.in_channels} in image mode {model.card.image_mode}, and the "
+            f"model takes {taken}; use the transforms that the model was trained with."
         )
 
 
@@ -104,30 +119,32 @@ def extract_features(
     Raises:
         DataError: no image can be read, the channels are not the model's, or a column has a name that is needed here.
     """
-    check_channels(model, metadata, config)
     store.check_columns(metadata.frame, metadata.source)
+    source = source_of(model, metadata, config)
     view = ViewKind.from_sections(config, ("testing_transfo",))
+    check_network(model, source, view)
     networks = [model.backbone, model.untrained()] if baselines else [model.backbone]
     networks = [network.to(group.device).eval() for network in networks]
     bounds = np.linspace(0, len(metadata), group.world_size + 1).round().astype(int)
     rows = Rows(int(bounds[group.rank]), int(bounds[group.rank + 1]), config.embedding.batch_size)
-    images = CellImages(plain_source(metadata.urls, len(model.card.channels)), cache_bytes=0)
+    images = CellImages(source, cache_bytes=0)
     workers = config.embedding.num_workers if group.device.type == "cuda" else 0
     failed = 0
 
     with ArtifactWriter(output, store.KIND, with_manifest=group.is_first) as writer:
-        dim = model.card.embedding_dim
+        inputs = source.mode.inputs
+        dim = model.card.embedding_dim * len(inputs)
         parts = [PartWriter(writer.path(store.part_name(group.rank)), metadata.frame, _names(store.FEATURE, dim))]
         if baselines:
-            columns = _names(store.UNTRAINED, dim) + intensity_names(model.card.channels)
+            columns = _names(store.UNTRAINED, dim) + intensity_names(source.kept_channels)
             parts.append(PartWriter(writer.path(store.baseline_name(group.rank)), None, columns))
         progress = Progress("extract", rows.stop - rows.start, enabled=group.is_first)
         with parts[0], parts[1] if baselines else nullcontext(), progress:
             for keys, read in zip(rows, load_batches(images, rows, workers, pin_memory=group.device.type == "cuda"), strict=True):
-                batch = read if view.side is not None else _refuse_tiny(read, metadata.urls, model.card.patch_size)
+                batch = read if view.side is not None else _refuse_tiny(read, source, model.card.patch_size)
                 indices = np.array([index for _, index in keys])
                 here = batch.to(group.device)
-                values = [_by_row(_embed(network, view, here, model.card.seed), indices, batch, dim) for network in networks]
+                values = [_by_row(_embed(network, view, here, model.card.seed, inputs), indices, batch, dim) for network in networks]
                 reasons = dict(batch.failures)
                 parts[0].write(values[0], indices, model.artifact.fingerprint, [reasons.get(int(index)) for index in indices])
                 if baselines:
@@ -139,7 +156,7 @@ def extract_features(
         names = [store.part_name(group.rank), *([store.baseline_name(group.rank)] if baselines else [])]
         share: Share = ([writer.publish(name) for name in names], failed, rate)
         shares = gather_from_ranks(share)
-        card = _card(model, metadata, config, baselines, shares)
+        card = _card(model, metadata, source, config, baselines, shares)
         if group.is_first:
             for entries, _, _ in shares[1:]:
                 for entry in entries:
@@ -152,13 +169,17 @@ def _names(prefix: str, count: int) -> list[str]:
     return [f"{prefix}{index}" for index in range(count)]
 
 
-def _refuse_tiny(batch: Batch, urls: Sequence[str], patch: int) -> Batch:
+def _refuse_tiny(batch: Batch, source: ImageSource, patch: int) -> Batch:
     """The batch without images that hold no whole patch, which become failures."""
     fits_B = (batch.sizes_B2 >= patch).all(dim=1)
     if bool(fits_B.all()):
         return batch
     tiny = tuple(
-        (index, f"{urls[index]}: is {height}×{width} px and the model's patch {patch} px; give larger images or resize in testing_transfo.")
+        (
+            index,
+            f"{source.where(index)}: is {height}×{width} px and the model's patch {patch} px; "
+            "give larger images or resize in testing_transfo.",
+        )
         for index, (height, width), fits in zip(batch.index_B.tolist(), batch.sizes_B2.tolist(), fits_B.tolist(), strict=True)
         if not fits
     )
@@ -167,8 +188,12 @@ def _refuse_tiny(batch: Batch, urls: Sequence[str], patch: int) -> Batch:
 
 
 @torch.inference_mode()
-def _embed(network: nn.Module, view: ViewKind, batch: Batch, seed: int) -> list[NDArray[np.float32]]:
-    return list(embed(network, view, batch, seed).cpu().numpy()) if len(batch) else []
+def _embed(network: nn.Module, view: ViewKind, batch: Batch, seed: int, inputs: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+    """Features of each image: those of every input of the image mode, side by side."""
+    if not len(batch):
+        return []
+    parts = [embed(network, view, replace(batch, images_BCHW=batch.images_BCHW[:, list(given)]), seed) for given in inputs]
+    return list(torch.cat(parts, dim=1).cpu().numpy())
 
 
 def _intensities(batch: Batch) -> list[NDArray[np.float32]]:
@@ -184,12 +209,18 @@ def _by_row(values: list[NDArray[np.float32]], indices: NDArray[np.int64], batch
     return rows
 
 
-def _card(model: TrainedModel, metadata: Metadata, config: Config, baselines: bool, shares: list[Share]) -> FeaturesCard:
+def _card(
+    model: TrainedModel, metadata: Metadata, source: ImageSource, config: Config, baselines: bool, shares: list[Share]
+) -> FeaturesCard:
+    kept = source.kept_channels
     return FeaturesCard(
         rows=len(metadata),
         failed_rows=sum(failed for _, failed, _ in shares),
-        embedding_dim=model.card.embedding_dim,
+        embedding_dim=model.card.embedding_dim * len(source.mode.inputs),
         channels=model.card.channels,
+        channels_of_data=source.channels,
+        blocks=tuple(tuple(kept[position] for position in given) for given in source.mode.inputs),
+        layout=metadata.layout,
         transforms=[[name, parameters] for name, parameters in config.section("testing_transfo")],
         baselines=baselines,
         data=metadata.source,

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dino4cells.artifacts import Artifact, SingleFile, open_artifact
 from dino4cells.config import Config
+from dino4cells.data.layout import Layout
 from dino4cells.errors import ArtifactError, DataError
 from dino4cells.features.published import LabelColumns, is_features_file, named_columns, read_features_file, write_features_file
 
@@ -41,7 +42,13 @@ class FeaturesCard(BaseModel):
     rows: int
     failed_rows: int = Field(description="Rows whose image could not be read; their features are missing and Metadata_dino_error says why.")
     embedding_dim: int
-    channels: tuple[str, ...]
+    channels: tuple[str, ...] = Field(description="Names of the model's channels, in order.")
+    channels_of_data: tuple[str, ...] = Field(default=(), description="What the data call each of them.")
+    blocks: tuple[tuple[str, ...], ...] = Field(
+        default=(),
+        description="Channels behind each of the equally long blocks of features that stand side by side; one block of all, mostly.",
+    )
+    layout: Layout = Field(default_factory=Layout, description="Which columns of the table name the images, and whether they are strips.")
     transforms: list[list[object]] = Field(description="Transforms applied to each image: name and parameters.")
     baselines: bool
     data: str

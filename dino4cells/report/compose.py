@@ -11,8 +11,8 @@ from dino4cells import storage
 from dino4cells.classify.evaluate import Evaluation
 from dino4cells.data.dataset import CellImages
 from dino4cells.data.metadata import Metadata
-from dino4cells.data.source import plain_source
-from dino4cells.features.store import Features
+from dino4cells.data.source import source_for_model
+from dino4cells.features.store import Features, FeaturesCard
 from dino4cells.models.artifact import TrainedModel
 from dino4cells.report.data import ReportData
 from dino4cells.report.page import render_report
@@ -44,7 +44,7 @@ def compose_report(
             labels=evaluation.labels,
             results=evaluation.results,
             split=evaluation.folds.description,
-            examples=_examples(evaluation, metadata, len(table.card.channels)) if metadata else {},
+            examples=_examples(evaluation, metadata, table.card) if metadata and table.card.channels else {},
             loss=trained.log() if trained else (),
             plateau=math.log(trained.config.model.out_dim) if trained else None,
             feature_map=project(table.dino[evaluation.rows], evaluation.labels),
@@ -58,14 +58,15 @@ def compose_report(
     )
 
 
-def _examples(evaluation: Evaluation, metadata: Metadata, channels: int) -> dict[str, list[np.ndarray]]:
+def _examples(evaluation: Evaluation, metadata: Metadata, card: FeaturesCard) -> dict[str, list[np.ndarray]]:
     """A few cells of each class, drawn at random: even steps through a table would meet the same line or plate again and again."""
     random = np.random.default_rng(0)
     chosen: dict[str, list[int]] = {}
     for name in sorted(set(evaluation.labels.tolist())):
         rows = evaluation.rows[evaluation.labels == name]
         chosen[name] = [int(row) for row in random.choice(rows, min(EXAMPLES_PER_CLASS, len(rows)), replace=False)]
-    images = CellImages(plain_source(metadata.urls, channels))
+    mapping = card.channels_of_data if card.channels_of_data != card.channels else None
+    images = CellImages(source_for_model(metadata, card.channels, "normalized", mapping=mapping, named=card.channels_of_data))
     examples: dict[str, list[np.ndarray]] = {}
     for name, indices in chosen.items():
         batch = images.__getitems__([(0, index) for index in indices])

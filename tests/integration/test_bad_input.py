@@ -191,7 +191,7 @@ def test_extraction_writes_a_row_for_an_unreadable_image(dino4cells: Command, my
     assert np.allclose(table.dino[readable], whole.dino[readable], atol=1e-5)
     assert table.metadata["dino_error"].dropna().tolist() == [
         f"{my_cells}/images/005.png: no such file or directory; check the path.",
-        f"{my_cells}/images/007.png: not an image that can be read (it does not begin as a PNG, JPEG or TIFF does); "
+        f"{my_cells}/images/007.png: not an image that can be read (it does not begin as a PNG, JPEG, TIFF or NPY does); "
         "export it again as PNG or TIFF, or delete its row.",
     ]
     judged = dino4cells("classify", "--features", features, "--output", tmp_path / "classes", "--data", my_cells, "--folds", 2)

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dino4cells import storage
+from dino4cells.config import ModelConfig
 from dino4cells.data import dataset
 from dino4cells.data.dataset import Batch, CellImages, load_batches, to_unit_range
 from dino4cells.data.metadata import Metadata
 from dino4cells.data.sampler import SampleOrder, SampleStream
-from dino4cells.data.source import channel_names, plain_source
+from dino4cells.data.source import image_source, plain_source
 from dino4cells.errors import ConfigError, DataError
 
 SIZES = [(8, 8), (5, 9), (12, 4), (8, 8), (1, 1), (7, 3)]
@@ -61,6 +62,12 @@ def expect_rows(batch: Batch, rows: Sequence[int]) -> None:
 
 def metadata(urls: list[str], channels: tuple[str, ...] | None = None) -> Metadata:
     return Metadata(pd.DataFrame({"file": urls}), "cells/metadata.csv", "", channels, "0")
+
+
+def channels_of(metadata: Metadata, number: int | None, names: list[str] | None) -> tuple[str, ...]:
+    return image_source(
+        metadata, ModelConfig.model_construct(**{**ModelConfig().model_dump(), "num_channels": number, "channels": names})
+    ).channels
 
 
 # What is in a batch
@@ -241,15 +248,15 @@ def test_a_batch_moves_to_a_device_whole() -> None:
 def test_channels_are_named_by_the_configuration_then_by_the_data_then_by_number(tmp_path: Path) -> None:
     urls = written(tmp_path, 1)
 
-    assert channel_names(metadata(urls, ("a", "b", "c")), 3, ["x", "y", "z"]) == ("x", "y", "z")
-    assert channel_names(metadata(urls, ("a", "b", "c")), None, None) == ("a", "b", "c")
-    assert channel_names(metadata(urls), None, None) == ("channel_0", "channel_1", "channel_2")
+    assert channels_of(metadata(urls), 3, ["x", "y", "z"]) == ("x", "y", "z")
+    assert channels_of(metadata(urls, ("a", "b", "c")), None, None) == ("a", "b", "c")
+    assert channels_of(metadata(urls), None, None) == ("channel_0", "channel_1", "channel_2")
 
 
 def test_channels_are_counted_on_the_first_image_that_can_be_read(tmp_path: Path) -> None:
     urls = [str(tmp_path / "nowhere.png"), *written(tmp_path, 1, channels=4)]
 
-    assert len(channel_names(metadata(urls), None, None)) == 4
+    assert len(channels_of(metadata(urls), None, None)) == 4
 
 
 @pytest.mark.parametrize(
@@ -265,7 +272,7 @@ def test_channels_that_do_not_agree_are_refused(
     tmp_path: Path, number: int | None, names: list[str] | None, in_data: tuple[str, ...] | None, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error) as caught:
-        channel_names(metadata(written(tmp_path, 1), in_data), number, names)
+        channels_of(metadata(written(tmp_path, 1), in_data), number, names)
 
     assert message in str(caught.value)
 
@@ -274,7 +281,7 @@ def test_data_without_any_readable_image_are_refused_with_the_first_reason(tmp_p
     urls = [str(tmp_path / f"{row}.png") for row in range(30)]
 
     with pytest.raises(DataError, match=r"metadata\.csv: none of the first 20 images can be read; the first says: .*/0\.png"):
-        channel_names(metadata(urls), None, None)
+        channels_of(metadata(urls), None, None)
 
 
 def test_images_of_more_than_twelve_channels_are_refused(tmp_path: Path) -> None:
@@ -282,4 +289,4 @@ def test_images_of_more_than_twelve_channels_are_refused(tmp_path: Path) -> None
     tifffile.imwrite(url, np.zeros((13, 20, 20), np.uint8), photometric="minisblack")
 
     with pytest.raises(DataError, match="more than 12 channels"):
-        channel_names(metadata([url]), None, None)
+        channels_of(metadata([url]), None, None)

@@ -162,7 +162,7 @@ def test_an_empty_file_says_that_it_is_empty() -> None:
     ids=["a table", "a web page", "three bytes", "zeros", "a bitmap"],
 )
 def test_a_file_of_another_kind_says_what_is_read_here(content: bytes) -> None:
-    assert "not an image that can be read (it does not begin as a PNG, JPEG or TIFF does)" in reason(content)
+    assert "not an image that can be read (it does not begin as a PNG, JPEG, TIFF or NPY does)" in reason(content)
 
 
 WHOLE = {
@@ -215,11 +215,11 @@ def test_damage_elsewhere_is_an_error_or_wrong_pixels_and_nothing_else(kind: str
 @pytest.mark.parametrize(
     ("array", "what"),
     [
-        (np.zeros((HEIGHT, WIDTH), np.float32), "TIFF of type float32; 8 and 16 bit are supported"),
-        (np.zeros((2, 3, HEIGHT, WIDTH), np.uint8), "channels × height × width is expected"),
+        (np.zeros((HEIGHT, WIDTH), np.int32), "TIFF of type int32; uint8, uint16 and floating point numbers in [0, 1] are supported"),
+        (np.zeros((2, 3, HEIGHT, WIDTH), np.uint8), "has the axes QQYX of sizes (2, 3, 20, 30), and channels × height × width are expected"),
         (np.zeros((13, HEIGHT, WIDTH), np.uint8), "more than 12 channels"),
     ],
-    ids=["float", "stack", "13 channels"],
+    ids=["32 bits", "stack", "13 channels"],
 )
 def test_a_tiff_that_is_no_image_of_channels_says_why(array: Array, what: str) -> None:
     assert what in reason(tiff(array, photometric="minisblack"))

@@ -19,6 +19,8 @@ from dino4cells.errors import CheckpointError, StorageError
 from dino4cells.torch_files import CHECKPOINT, read_torch_file
 
 KEPT = 2
+# A loss scaler of mixed precision as it begins: we need none, and the original cannot read a checkpoint without.
+FRESH_SCALER = {"scale": 65536.0, "growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 2000, "_growth_tracker": 0}
 Checkpoint = dict[str, Any]
 logger = logging.getLogger(__name__)
 
@@ -63,6 +65,22 @@ def save(directory: str, checkpoint: Checkpoint) -> str:
     for name in _saved(directory)[KEPT:]:
         storage.remove(storage.join(directory, name))
     return url
+
+
+def keep_copy(directory: str, checkpoint: Checkpoint) -> str:
+    """Write a checkpoint that stays, `checkpoint0020.pth` after 20 epochs (the published name); returns its URL."""
+    url = storage.join(directory, f"checkpoint{checkpoint['epoch']:04d}.pth")
+    storage.write_bytes(url, dump(checkpoint))
+    return url
+
+
+def clear(directory: str) -> None:
+    """Delete the checkpoints for resuming; copies that were to stay do."""
+    if storage.exists(directory) and any(re.fullmatch(r"checkpoint\d{4,}\.pth", name) for name in storage.list_files(directory)):
+        for name in _saved(directory):
+            storage.remove(storage.join(directory, name))
+    else:
+        storage.remove(directory)
 
 
 def load_latest(directory: str) -> Checkpoint | None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 import torch
 
 import dino4cells
-from dino4cells import storage
 from dino4cells.artifacts import ArtifactWriter
 from dino4cells.augment.normalization import with_data_statistics
 from dino4cells.config import Config
@@ -41,11 +40,12 @@ Record = dict[str, float]
 
 @dataclass
 class RunLog:
-    """What a run reports: its records, the loss since the last one, and the images that could not be read."""
+    """What a run reports: its records, the loss since the last one, the images that could not be read, what it began with."""
 
     records: list[Record] = field(default_factory=list)
     failures: dict[int, str] = field(default_factory=dict)
     losses: list[torch.Tensor] = field(default_factory=list)
+    init: tuple[str, ...] = ()
 
     def mean_loss(self, device: torch.device) -> float:
         """Mean loss since the last call over all processes."""
@@ -71,7 +71,8 @@ def fit(
         metadata: the cells.
         output: URL of the model artifact.
         group: the processes; rank 0 writes.
-        resume_directory: URL where checkpoints of an unfinished run are; emptied when the artifact is complete.
+        resume_directory: URL where checkpoints of an unfinished run are; when the artifact is complete, only the copies that
+            `model.saveckp_freq` asks for stay there.
         on_record: called with (DINO, samples seen, seconds so far) at every logged step, for benchmarks.
 
     Raises:
@@ -92,6 +93,10 @@ def fit(
     fingerprint, identity, config = config.fingerprint(), RunIdentity.of(config, metadata), with_data_statistics(config, images)
     dino = DINO(config, source.in_channels, schedules, group)
     seen, log = _resume(dino, resume_directory, identity)
+    if seen == 0 and model.init:
+        log.init = dino.start_from(config, source.channels)
+        if group.is_first:
+            print("\n".join(log.init), flush=True)
     stream = replace(stream, start=seen)
     started, seen_before = time.monotonic(), seen
 
@@ -123,6 +128,7 @@ def fit(
             device=torch.cuda.get_device_name() if group.device.type == "cuda" else platform.processor() or platform.machine(),
             bad_images=len(log.failures),
         ),
+        init=log.init,
         data=metadata.source,
         data_fingerprint=metadata.fingerprint,
         config_fingerprint=fingerprint,
@@ -130,7 +136,7 @@ def fit(
     )
     if group.is_first:
         _write(dino, card, config, _state(dino, log, identity, order, seen), log, output)
-        storage.remove(resume_directory)
+        checkpoints.clear(resume_directory)
     return card
 
 
@@ -145,12 +151,12 @@ def _resume(dino: DINO, directory: str, identity: RunIdentity) -> tuple[int, Run
     seen = dino.restore(found, directory)
     if dino.group.is_first:
         logger.warning("Continuing after %s images from %s.", f"{seen:,}", directory)
-    return seen, RunLog(records=list(found.get("log", [])), failures=dict(found.get("failures", {})))
+    return seen, RunLog(list(found.get("log", [])), dict(found.get("failures", {})), init=tuple(found.get("init", ())))
 
 
 def _state(dino: DINO, log: RunLog, identity: RunIdentity, order: SampleOrder, seen: int) -> checkpoints.Checkpoint:
     """The checkpoint of the networks, and what a run knows besides."""
-    run = {"log": log.records, "failures": log.failures, **identity.stamp()}
+    run = {"log": log.records, "failures": log.failures, "init": log.init, **identity.stamp()}
     return {**dino.checkpoint(seen, seen // len(order)), **run}
 
 
@@ -167,14 +173,14 @@ def _run(
     """The loop over steps; returns the samples seen."""
     group, config, epoch = dino.group, dino.config, len(stream.order)
     seen, started, saved = stream.start, time.monotonic(), time.monotonic()
-    every = max(1, stream.total // stream.batch_size // RECORDS)
+    every, copied_every = max(1, stream.total // stream.batch_size // RECORDS), epoch * config.saveckp_freq
     # On a CPU the reading processes would only compete with the training ones.
     workers = config.num_workers if group.device.type == "cuda" else 0
     with stop_signal() as stop:
         for number, batch in enumerate(load_batches(images, stream, workers, pin_memory=group.device.type == "cuda"), start=1):
             _note_failures(log, batch, len(images), config.max_bad_images)
             log.losses.append(dino.step(batch, seen))
-            seen += stream.batch_size
+            before, seen = seen, seen + stream.batch_size
             last, note = number == len(stream), None
             asked = late = False
             if number % CHECK_EVERY[group.device.type] == 0 and not last:  # after the last step the model itself is written
@@ -189,6 +195,8 @@ def _run(
                 if group.is_first:
                     checkpoints.save(resume_directory, _state(dino, log, identity, stream.order, seen))
                 saved = time.monotonic()
+            if group.is_first and copied_every and seen // copied_every > before // copied_every and not last:
+                checkpoints.keep_copy(resume_directory, _state(dino, log, identity, stream.order, seen))
             if asked:
                 raise Interrupted
             progress.advance(stream.batch_size, note)

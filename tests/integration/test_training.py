@@ -308,6 +308,16 @@ def test_cells_that_no_class_holds_are_counted_before_training(
 # Another run's checkpoints
 
 
+def test_copies_of_the_checkpoint_stay_as_often_as_asked(tiny_config: MakeConfig, cells: str, tmp_path: Path) -> None:
+    # Batches of 10 do not end with the epochs of 24: the copy is made in the step that ends the epoch.
+    run(tiny_config(epochs=3, batch_size=10, saveckp_freq=1), cells, tmp_path / "model")
+    kept = sorted(Path(f"{tmp_path}/model.checkpoints").iterdir())
+    assert [path.name for path in kept] == ["checkpoint0001.pth", "checkpoint0002.pth"]
+    states = [checkpoints.load(str(path)) for path in kept]
+    assert [(state["epoch"], state["samples_seen"]) for state in states] == [(1, 30), (2, 50)]
+    assert checkpoints.load_latest(f"{tmp_path}/model.checkpoints") is None  # a run that is started again begins anew
+
+
 @pytest.fixture
 def interrupted(tiny_config: MakeConfig, cells: str, tmp_path: Path) -> Path:
     """Where a run was to leave its model; its checkpoint is beside it."""

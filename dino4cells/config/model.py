@@ -6,10 +6,9 @@ from typing import Annotated, Final, Literal, get_args
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
+from dino4cells.config.architectures import resolve_architecture
 from dino4cells.config.section import Section
 from dino4cells.config.values import read_pair
-
-ARCHITECTURE_ALIASES: Final = {"deit_tiny": "vit_tiny", "deit_small": "vit_small", "deit_base": "vit_base"}
 
 ImageMode = Literal[
     "normalized",
@@ -43,18 +42,16 @@ IMAGE_MODE_CHANNELS: Final[dict[str, int]] = {
 """Channels that an image mode gives the network, where it says so; they win over `num_channels` (not for CellPainting)."""
 
 
-def _resolve_arch(value: object) -> object:
-    return ARCHITECTURE_ALIASES.get(value, value) if isinstance(value, str) else value
-
-
 class ModelConfig(Section):
     """Section `model`: the network, its training, and where the data are."""
 
     model_type: Literal["DINO"] = Field(default="DINO", description="Method of training.")
-    arch: Annotated[Literal["vit_tiny", "vit_small", "vit_base"], BeforeValidator(_resolve_arch)] = Field(
-        default="vit_tiny", description="Backbone; deit_tiny, deit_small and deit_base are other names of the same three."
+    arch: Annotated[str, BeforeValidator(resolve_architecture)] = Field(
+        default="vit_tiny",
+        description="Backbone: vit_tiny, vit_small or vit_base (deit_* are other names of them), xresnet18, 34, 50, 101 or 152, "
+        "or a network of torchvision, such as resnet50.",
     )
-    patch_size: Literal[8, 16] = Field(default=16, description="Side of a patch, in pixels.")
+    patch_size: Literal[8, 16] = Field(default=16, description="Side of a patch of a vision transformer, in pixels.")
     image_size: int = Field(default=224, ge=8, description="Side in pixels that positions are made for, a multiple of patch_size.")
     init: str | None = Field(
         default=None, description="Weights to start from: a checkpoint of DINO4Cells or DINO, a model artifact, a timm or safetensors file."

@@ -15,7 +15,8 @@ from dino4cells.artifacts import Artifact, SingleFile, is_complete, open_artifac
 from dino4cells.config import Config, parse_config
 from dino4cells.config.model import ImageMode
 from dino4cells.errors import ArtifactError
-from dino4cells.models.vit import DinoVisionTransformer, build_backbone
+from dino4cells.models.backbone import Backbone
+from dino4cells.models.backbones import build_backbone
 
 KIND = "model"
 WEIGHTS, CHECKPOINT, CARD, CONFIG, LOG = "model.safetensors", "checkpoint.pth", "model.json", "config.yaml", "log.jsonl"
@@ -69,12 +70,25 @@ class TrainedModel:
 
     card: NetworkCard
     config: Config
-    backbone: DinoVisionTransformer
+    backbone: Backbone
     artifact: Artifact | SingleFile
 
-    def untrained(self) -> DinoVisionTransformer:
+    def untrained(self) -> Backbone:
         """The same network with the random weights that training began with."""
         return untrained_backbone(self.card)
+
+    @torch.inference_mode()
+    def attention_maps(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        """Where the class token of the last block looks: (B, heads, rows, columns) of images as extraction gives them to the network.
+
+        Raises:
+            ConfigError: the network is no vision transformer.
+
+        Example:
+            >>> load_model("model").attention_maps(torch.rand(1, 4, 224, 224)).shape  # doctest: +SKIP
+            torch.Size([1, 3, 14, 14])
+        """
+        return self.backbone.attention_maps(images_BCHW)
 
     def log(self) -> list[dict[str, float]]:
         """The records of training, one per logged step; none where a checkpoint is all there is."""
@@ -83,7 +97,7 @@ class TrainedModel:
         return [json.loads(line) for line in self.artifact.read_bytes(LOG).decode().splitlines() if line]
 
 
-def untrained_backbone(card: NetworkCard) -> DinoVisionTransformer:
+def untrained_backbone(card: NetworkCard) -> Backbone:
     """The network that a card describes, with random weights from the card's seed, in evaluation mode."""
     return build_backbone(card.arch, card.patch_size, card.image_size, card.in_channels or len(card.channels), seed=card.seed).eval()
 

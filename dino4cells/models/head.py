@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dino4cells.models.vit import DinoVisionTransformer
+from dino4cells.models.backbone import Backbone
 
 
 class WeightNormLinear(nn.Module):
@@ -58,7 +58,7 @@ class DINOHead(nn.Module):
 class DINONetwork(nn.Module):
     """A backbone and a head. Views of one size pass the backbone together; the head sees all at once."""
 
-    def __init__(self, backbone: DinoVisionTransformer, head: DINOHead) -> None:
+    def __init__(self, backbone: Backbone, head: DINOHead) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head

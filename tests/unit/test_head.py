@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from dino4cells.models.backbones import build_backbone
 from dino4cells.models.head import DINOHead, DINONetwork
-from dino4cells.models.vit import build_backbone
 
 
 def test_head_has_the_published_parameter_names() -> None:

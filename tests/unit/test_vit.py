@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from dino4cells.errors import ConfigError
-from dino4cells.models.vit import DinoVisionTransformer, build_backbone, use_plain_attention
+from dino4cells.models.backbones import build_backbone
+from dino4cells.models.vit import DinoVisionTransformer, use_plain_attention
 
 # HANDBOOK, Files: what follows `backbone.` in a published checkpoint.
 BLOCK = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")

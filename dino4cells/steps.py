@@ -263,6 +263,59 @@ def classify(
     return evaluation
 
 
+def train_classifier(
+    config: Config,
+    *,
+    features: str | None = None,
+    data: str | None = None,
+    model: str | None = None,
+    output: str | None = None,
+    overwrite: bool = False,
+    processes: Processes | None = None,
+    device: str = "auto",
+) -> str:
+    """Train a classifier head on features, or a backbone and a head on images, and write the classifier (handbook, classification).
+
+    A run that was interrupted continues from the checkpoints beside its output.
+
+    Args:
+        config: `classification` says what is learnt, from which cells and how.
+        features: URL of the features of all cells; `embedding.output_path` when None.
+        data: directory or URL of the images of all cells; `model.data_path` when None.
+        model: URL of the model whose backbone images pass; `feature_extractor_state_dict` comes first.
+        output: URL of the artifact; `classification.output_dir` and `output_prefix` when None.
+        overwrite: replace another classifier that is at `output`; `classification.overwrite` does too.
+        processes: start a job of many processes; None trains in this one (or in the job that it belongs to).
+        device: `auto`, `cpu` or `cuda`.
+
+    Returns:
+        URL of the artifact.
+
+    Raises:
+        Dino4CellsError: what the user can fix.
+    """
+    from dino4cells.classify import train as training
+
+    wanted = config.classification
+    place = output or (storage.join(wanted.output_dir, wanted.output_prefix or "") if wanted.output_dir else None)
+    output = storage.absolute(_required(place, "classification.output_dir", "--output", "where the classifier goes")).rstrip("/")
+    overwrite = overwrite or wanted.overwrite
+    backbone = None if wanted.use_pretrained_features else wanted.feature_extractor_state_dict or model
+    if processes is None:
+        trained = _trained(backbone, config) if backbone else None
+        with process_group(device) as group:
+            if group.is_first:
+                _check_output(output, overwrite)
+            resume = f"{output}.checkpoints"
+            training.train_classifier(config, output, group, features=features, data=data, model=trained, resume_directory=resume)
+        return output
+    _check_output(output, overwrite)
+    inputs = [word for name, url in (("--features", features), ("--model", backbone)) if url for word in (name, storage.absolute(url))]
+    arguments = ["--output", output, "--device", device, *inputs, *_inputs(config, data, overwrite)]
+    processes.launcher.run(JobSpec("classify", "dino4cells.classify", tuple(arguments), processes.nodes, processes.per_node))
+    return output
+
+
 def _trained(model: str, config: Config | None = None) -> TrainedModel:
     """The model at a URL: an artifact, one of its files of weights, or a checkpoint that others wrote."""
     directory = artifact_of(model)

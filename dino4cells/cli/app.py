@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import dino4cells
-from dino4cells.cli import pipeline
+from dino4cells.cli import job, pipeline
 from dino4cells.cli.classify import classify
 from dino4cells.cli.config import show_config
 from dino4cells.cli.extract import extract
@@ -46,11 +46,22 @@ def _options(
     pass
 
 
-app.command()(simulate)
-app.command("config", context_settings=ANY_KEY, epilog=ANY_KEY_HELP)(show_config)
+EXAMPLES = {
+    "train": "dino4cells train --config config.yaml --gpus 0,1,2,3",
+    "extract": "dino4cells extract --config config.yaml",
+    "classify": "dino4cells classify --features features --group plate --output classes",
+    "run": "dino4cells run --data cells --group plate --epochs 20",
+    "config": "dino4cells config --config config.yaml --epochs 20",
+    "simulate": "dino4cells simulate cells --cells 168",
+}
+"""One way to call each command, shown in its help."""
+
+app.command(epilog=f"Example: {EXAMPLES['simulate']}")(simulate)
+app.command("config", context_settings=ANY_KEY, epilog=f"Example: {EXAMPLES['config']}\n\n{ANY_KEY_HELP}")(show_config)
 for _verb in (train, extract, classify, run):
-    app.command(context_settings=ANY_KEY, epilog=ANY_KEY_HELP)(_verb)
+    app.command(context_settings=ANY_KEY, epilog=f"Example: {EXAMPLES[_verb.__name__]}\n\n{ANY_KEY_HELP}")(_verb)
 app.add_typer(pipeline.app, name="pipeline")
+app.add_typer(job.app, name="job")
 
 
 def main() -> None:

@@ -20,6 +20,10 @@ from dino4cells.errors import Dino4CellsError
 # Kubernetes shows the content of this file as the reason of a terminated container.
 TERMINATION_LOG = Path("/dev/termination-log")
 
+MISTAKE = "error: "
+"""How that content begins when a process wrote it. torchrun ends with code 1 whatever its processes end with, and where they leave nothing
+Kubernetes shows the end of the log instead, so that a launcher could not tell a user's mistake from a crash without it."""
+
 # A process whose torchrun was killed is asked to stop as by torchrun itself, and after this time made to.
 _PARENT_SECONDS = 1.0
 _GRACE_SECONDS = 30.0
@@ -35,9 +39,10 @@ def process_of_a_job() -> Iterator[None]:
         yield
     except Dino4CellsError as error:
         place = os.environ.get(REASON_FILE)
-        target = Path(place) if place else TERMINATION_LOG if TERMINATION_LOG.exists() else None
-        if target is not None:
-            target.write_text(f"{error}\n")
+        if place:
+            Path(place).write_text(f"{error}\n")
+        elif TERMINATION_LOG.exists():
+            TERMINATION_LOG.write_text(f"{MISTAKE}{error}\n")
         if not place:  # the launcher of this machine says it once for all processes
             print(f"error: {error}", file=sys.stderr, flush=True)
         raise SystemExit(error.exit_code) from None
@@ -64,9 +69,18 @@ def job_parser(module: str, description: str | None) -> argparse.ArgumentParser:
     """The arguments that every module of a job takes."""
     parser = argparse.ArgumentParser(prog=module, description=description)
     parser.add_argument("--data", help="directory or URL that holds a metadata.csv; the configuration's when not given")
-    parser.add_argument("--output", required=True, help="URL of the artifact")
+    parser.add_argument("--output", help="URL of the artifact; the configuration's when not given")
     parser.add_argument("--config", help="path or URL of the configuration")
     parser.add_argument("--config-text", help="the configuration itself, as YAML")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished artifact that is at the output")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     return parser
+
+
+def job_arguments(
+    *, output: str = "", data: str = "", config: str = "", config_text: str = "", overwrite: bool = False, device: str = "auto"
+) -> tuple[str, ...]:
+    """The words that `job_parser` reads back."""
+    given = {"--output": output, "--data": data, "--config": config, "--config-text": config_text, "--device": device}
+    words = [word for option, value in given.items() if value for word in (option, value)]
+    return (*words, *(["--overwrite"] if overwrite else []))

@@ -9,7 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pydantic import ConfigDict
+
 DAY_SECONDS = 24 * 60 * 60
+STRICT_KEYS = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+"""How these classes are read from a file: no unknown keys, and `cpu: 2` or `team: 7` is text for Kubernetes."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class Resources:
         shared_memory: size of /dev/shm, through which the processes that read images hand over batches; counts as memory.
         scratch: size of /tmp, where an artifact is assembled before it is uploaded.
     """
+
+    __pydantic_config__ = STRICT_KEYS
 
     cpu: str = "2"
     memory: str = "8Gi"
@@ -38,6 +44,8 @@ class Resources:
 class SecretVariable:
     """An environment variable whose value stays in a secret of the cluster."""
 
+    __pydantic_config__ = STRICT_KEYS
+
     variable: str
     secret: str
     key: str
@@ -47,6 +55,8 @@ class SecretVariable:
 @dataclass(frozen=True)
 class Toleration:
     """A taint that the job's nodes may have; an empty key tolerates all, an empty value any, an empty effect each effect."""
+
+    __pydantic_config__ = STRICT_KEYS
 
     key: str = ""
     value: str = ""
@@ -68,6 +78,8 @@ class Placement:
         labels, annotations: added to the job and its pods.
     """
 
+    __pydantic_config__ = STRICT_KEYS
+
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
     priority_class: str | None = None
@@ -82,6 +94,8 @@ class Placement:
 @dataclass(frozen=True)
 class ConfigFile:
     """A file out of a cluster's configuration object, mounted read-only at `/etc/dino4cells/<file>`."""
+
+    __pydantic_config__ = STRICT_KEYS
 
     config_map: str
     file: str = "config.yaml"

@@ -13,7 +13,8 @@ from dino4cells.errors import ConfigError
 
 ANY_KEY = {"allow_extra_args": True, "ignore_unknown_options": True}
 ANY_KEY_HELP = (
-    "Every key of the configuration is an option as well: --epochs 20, --model.seed 1, --global_transfo1.RandomResizedCrop.size 48."
+    "Every key of the configuration is an option as well: --epochs 20, --model.seed 1, --global_transfo1.RandomResizedCrop.size 48. "
+    "A key alone is that of the command's own section. All keys: dino4cells config --reference."
 )
 
 ConfigOption = Annotated[str, typer.Option("--config", metavar="YAML", help="config.yaml of the handbook: a path or URL.")]

@@ -110,6 +110,21 @@ class Config(BaseModel):
         """Equal content; warnings are about the file that it came from."""
         return isinstance(other, Config) and self.model_dump() == other.model_dump()
 
+    def origins(self) -> list[tuple[str, object, str]]:
+        """Every value that is not the models' default and every active transform: dotted key, value, and where it was given."""
+        found: list[tuple[str, object, str]] = []
+        for name, field in Config.model_fields.items():
+            value = getattr(self, name)
+            if name in SECTIONS:
+                keys = {key: getattr(value, key) for key, known in type(value).model_fields.items() if getattr(value, key) != known.default}
+                found += [(f"{name}.{key}", given, str(self._places.place((name, key)))) for key, given in keys.items()]
+            elif name in TRANSFORM_SECTIONS:
+                entries = {one: [True] if given is None else [True, given] for one, given in self.section(name)}
+                found += [(f"{name}.{one}", entry, str(self._places.place((name, one)))) for one, entry in entries.items()]
+            elif value != field.default:
+                found.append((name, value, str(self._places.place((name,)))))
+        return found
+
     def section(self, name: str) -> list[tuple[str, Parameters]]:
         """Active transforms of one section, in order, each with its parameters.
 

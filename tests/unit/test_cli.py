@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from typer.main import get_command
 
 from dino4cells.artifacts import open_artifact
+from dino4cells.cli import app
+from dino4cells.cli.options import overrides_of
 from dino4cells.cluster.gpus import gpus_of, visible_devices
 from dino4cells.config import Config
 from dino4cells.config.file import load_config, parse_config, preset_names
@@ -86,6 +89,86 @@ def test_a_missing_extra_is_named(dino4cells: Callable[..., Any], cells: str, tm
     monkeypatch.setitem(sys.modules, "kfp", None)
     answer = dino4cells("run", "--data", cells, "--output", tmp_path / "runs")
     assert (answer.code, answer.err) == (2, "error: kfp is not installed; run: pip install 'dino4cells[kubeflow]'\n")
+
+
+def test_help_of_every_command_shows_how_it_is_called(dino4cells: Callable[..., Any]) -> None:
+    for command in COMMANDS[1:-2]:
+        assert f"Example: dino4cells {command} " in dino4cells(command, "--help").out
+
+
+def test_config_explains_where_each_value_comes_from(dino4cells: Callable[..., Any], tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("preset: small\nmodel:\n  lr: 2e-3\n  epochs: 100\nlocal_transfo:\n  RandomResizedCrop: [True, {size: 96}]\n")
+    shown = dino4cells("config", "--config", path, "--seed", "7", "--explain")
+    lines = [" ".join(line.split()) for line in shown.out.splitlines()]
+    assert f"model.lr: 0.002 # {path}, line 3" in lines
+    assert "model.seed: 7 # option model.seed" in lines
+    assert "model.patch_size: 8 # preset small, line 6" in lines
+    assert f"local_transfo.RandomResizedCrop: [true, {{size: 96}}] # {path}, line 6" in lines
+    assert not any(line.startswith(("model.epochs", "model.arch")) for line in lines)  # as by default
+
+
+# Flags of the published scripts
+
+
+def _overrides(*words: str) -> dict[str, object]:
+    command, *options = words
+    verb = get_command(app).commands[command]  # type: ignore[attr-defined]
+    return overrides_of(verb.make_context(command, options))
+
+
+def test_every_flag_of_the_published_training_is_understood(capsys: pytest.CaptureFixture[str]) -> None:
+    keys = {
+        **{"arch": "vit_small", "patch_size": "8", "out_dim": "4096", "norm_last_layer": "false", "momentum_teacher": "0.99"},
+        **{"use_bn_in_head": "True", "num_channels": "4", "warmup_teacher_temp": "0.03", "teacher_temp": "0.05", "student_temp": "0.2"},
+        **{"center_momentum": "0.8", "warmup_teacher_temp_epochs": "3", "weight_decay": "0.1", "weight_decay_end": "0.2"},
+        **{"clip_grad": "0", "batch_size_per_gpu": "24", "epochs": "3", "freeze_last_layer": "2", "lr": "1e-3", "warmup_epochs": "1"},
+        **{"min_lr": "1e-5", "optimizer": "sgd", "data_path": "a.csv", "output_dir": "model", "saveckp_freq": "5", "seed": "3"},
+        "num_workers": "2",
+    }
+    words = [word for key, value in keys.items() for word in (f"--{key}", value)]
+    others = "--sample_single_cells --use_fp16 False --global_crops_scale 0.4 1 --local_crops_number 4 --local_crops_scale 0.05 0.3"
+    without_meaning = "--loader folder --dist_url env:// --local_rank 0 --root_dir_path x --RGBmode False --scale-factor 1 --master_port 1"
+
+    overrides = _overrides("train", *words, *others.split(), *without_meaning.split(), "--gpus", "0,1", "--config", "config.yaml")
+
+    assert overrides == {
+        **{f"model.{key}": value for key, value in keys.items()},
+        **{"model.sample_single_cells": "True", "model.precision": "float32", "local_crops_number": "4"},
+        "model.local_crops_scale": "0.05, 0.3",
+    }
+    config = load_config(overrides=overrides)
+    assert (config.model.arch, config.model.sample_single_cells, config.model.local_crops_scale) == ("vit_small", True, (0.05, 0.3))
+    assert capsys.readouterr().err == (
+        "warning: --global_crops_scale, --loader, --dist_url, --local_rank, --root_dir_path, --RGBmode, --scale-factor, --master_port: "
+        "steered the published scripts and is not used here\n"
+    )
+
+
+def test_every_flag_of_the_published_extraction_is_understood() -> None:
+    words = "--config c.yaml --pretrained_weights w.pth --output_prefix out.pth --gpus 0 --dataset cells.csv --whole --num_workers 3"
+    assert _overrides("extract", *words.split()) == {
+        "embedding.pretrained_weights": "w.pth",
+        "embedding.output_path": "out.pth",
+        "embedding.df_path": "cells.csv",
+        "embedding.num_workers": "3",
+    }
+
+
+def test_a_key_alone_is_that_of_the_commands_own_section() -> None:
+    words = ("--num_workers", "1")
+    assert _overrides("train", *words) == _overrides("run", *words) == _overrides("config", *words) == {"model.num_workers": "1"}
+    assert _overrides("extract", *words) == {"embedding.num_workers": "1"}
+    assert _overrides("extract", "--batch-size-per-gpu=8", "--channels", "a", "b") == {
+        "embedding.batch_size": "8",
+        "embedding.channels": "a, b",
+    }
+    assert _overrides("extract", "--image_mode", "normalized", "--label", "x") == {
+        "model.image_mode": "normalized",
+        "classification.label": "x",
+    }
+    words = ("--features", "f", "--output", "o", "--epochs", "100", "--balance", "True", "--master_port", "=", "1234")
+    assert _overrides("classify", *words) == {"classification.epochs": "100", "classification.balance": "True"}
 
 
 # GPUs

@@ -18,14 +18,14 @@ from dino4cells.augment.normalization import needs_data_statistics
 from dino4cells.cluster.job import JobSpec, Processes
 from dino4cells.config import Config, load_config, parse_config
 from dino4cells.data.embedded import simulated_cells
-from dino4cells.data.metadata import Metadata, read_metadata
+from dino4cells.data.metadata import Metadata, read_metadata, read_table
+from dino4cells.data.strata import sample_order
 from dino4cells.errors import ArtifactError, ConfigError, DataError
 from dino4cells.features.extract import extract_features
 from dino4cells.features.published import LabelColumns, is_features_file
 from dino4cells.features.store import Features, FeaturesCard, export_features, load_features_card, read_features
 from dino4cells.models.artifact import CONFIG, KIND, ModelCard, TrainedModel, artifact_of, load_card, load_model
 from dino4cells.models.published import load_published
-from dino4cells.models.weights import WEIGHT_FILES
 from dino4cells.training.distributed import process_group
 from dino4cells.training.fit import fit
 
@@ -78,9 +78,9 @@ def _resolved(source: str, preset: str, overrides: str | Mapping[str, object]) -
 def configuration_of(model: str, overrides: Mapping[str, object]) -> Config:
     """The configuration that a model was trained with, with single keys replaced; the handbook's for a checkpoint that is all there is."""
     directory = artifact_of(model)
-    if directory is None and _is_file(model):
+    if directory is None:
         return load_config(None, overrides=overrides)
-    artifact = open_artifact(directory or model, KIND)
+    artifact = open_artifact(directory, KIND)
     return parse_config(artifact.read_bytes(CONFIG).decode(), where=storage.join(artifact.url, CONFIG), overrides=overrides)
 
 
@@ -103,7 +103,8 @@ def check_run(source: str, preset: str, overrides: str, *, data: str, label: str
     from dino4cells.classify.evaluate import check_classes
 
     config = _resolved(source, preset, overrides)
-    metadata = _metadata(config, data_or_simulated(data, config))
+    metadata = read_table(config, data_or_simulated(data, config))
+    sample_order(metadata, config)
     judging = {"label": label or config.classification.label, "group": group or config.classification.group}
     check_classes(metadata.frame, metadata.source, config.classification.model_copy(update=judging))
 
@@ -135,7 +136,7 @@ def train(
     """
     output = storage.absolute(_required(output or config.model.output_dir, "model.output_dir", "--output", "where the model goes"))
     resume_directory = f"{output.rstrip('/')}.checkpoints"
-    metadata = _metadata(config, data)
+    metadata = read_table(config, data)
     if is_complete(output) and not overwrite:
         card = load_card(output)
         if (card.config_fingerprint, card.data_fingerprint) == (config.fingerprint(), metadata.fingerprint):
@@ -177,15 +178,15 @@ def extract(
     Raises:
         Dino4CellsError: what the user can fix.
     """
-    trained = _trained(model, config)
-    config = config or trained.config
+    config = config or configuration_of(model, {})
+    metadata = read_table(config, data, config.embedding.df_path)
+    trained = _trained(model, config, metadata)
     if needs_data_statistics(config):
         # `Normalize` by the data means those that the model has learnt from; its own configuration holds the numbers.
         config = config.model_copy(update={"testing_transfo": trained.config.testing_transfo})
     output = storage.absolute(
         _required(output or config.embedding.output_path, "embedding.output_path", "--output", "where the features go")
     )
-    metadata = _metadata(config, data, config.embedding.df_path)
     if is_features_file(output):
         LabelColumns.from_config(config).check(metadata)
         baselines = False  # for which the file has no place
@@ -316,16 +317,10 @@ def train_classifier(
     return output
 
 
-def _trained(model: str, config: Config | None = None) -> TrainedModel:
+def _trained(model: str, config: Config | None = None, metadata: Metadata | None = None) -> TrainedModel:
     """The model at a URL: an artifact, one of its files of weights, or a checkpoint that others wrote."""
     directory = artifact_of(model)
-    if directory is None and _is_file(model):
-        return load_published(model, config or load_config(None))
-    return load_model(directory or model)
-
-
-def _is_file(url: str) -> bool:
-    return url.lower().endswith(WEIGHT_FILES)
+    return load_model(directory) if directory else load_published(model, config or load_config(None), metadata)
 
 
 def _required(value: str | None, key: str, option: str, meaning: str) -> str:
@@ -334,21 +329,14 @@ def _required(value: str | None, key: str, option: str, meaning: str) -> str:
     return value
 
 
-def _metadata(config: Config, data: str | None, csv: str | None = None) -> Metadata:
-    if data:
-        return read_metadata(data)
-    path = _required(csv or config.model.data_path, "model.data_path", "--data", "where the table of cells (metadata.csv) is")
-    return read_metadata(path, config.model.root)
-
-
 def _pictured(table: Features, data: str | None, model: TrainedModel | None) -> Metadata | None:
     """The table of cells that features were extracted from, for pictures of cells; None where nobody says where it is."""
     if data is None:
         if model is None or not model.config.model.data_path:
             return None
-        metadata = _metadata(model.config, None)
+        metadata = read_table(model.config)
         return metadata if metadata.fingerprint == table.card.data_fingerprint else None
-    metadata = read_metadata(data)
+    metadata = read_metadata(data, layout=table.card.layout)
     if isinstance(table.artifact, SingleFile):  # which does not say what it was extracted from
         same = len(metadata) == table.card.rows
     else:

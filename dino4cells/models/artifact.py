@@ -19,6 +19,8 @@ from dino4cells.models.backbone import Backbone
 from dino4cells.models.backbones import build_backbone
 
 KIND = "model"
+WEIGHT_FILES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".safetensors")
+"""Endings of files that may hold weights."""
 WEIGHTS, CHECKPOINT, CARD, CONFIG, LOG = "model.safetensors", "checkpoint.pth", "model.json", "config.yaml", "log.jsonl"
 
 
@@ -132,10 +134,10 @@ def load_model(url: str) -> TrainedModel:
 
 
 def artifact_of(url: str) -> str | None:
-    """The model artifact that a URL means, which is it or one of its two files of weights; None for any other file."""
+    """The model artifact that a URL means, which is it or one of its two files of weights; None for any other file of weights."""
     if storage.name(url) in (CHECKPOINT, WEIGHTS) and is_complete(storage.parent(url)):
         return storage.parent(url)
-    return url if is_complete(url) else None
+    return None if url.lower().endswith(WEIGHT_FILES) else url
 
 
 def dump_weights(backbone: torch.nn.Module) -> bytes:

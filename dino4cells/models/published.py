@@ -7,59 +7,79 @@ from __future__ import annotations
 
 from dino4cells.artifacts import SingleFile
 from dino4cells.config import Config
+from dino4cells.config.architectures import ALIASES, ARCHITECTURES, VISION_TRANSFORMERS
+from dino4cells.data.channels import Names, numbered
+from dino4cells.data.metadata import Metadata
+from dino4cells.data.source import image_source
 from dino4cells.errors import CheckpointError
 from dino4cells.models.artifact import NetworkCard, TrainedModel, untrained_backbone
-from dino4cells.models.vit import ARCHITECTURES, PATCH_SIZES
-from dino4cells.models.weights import Weights, check_fit, read_weights
+from dino4cells.models.vit import ARCHITECTURES as WIDTHS
+from dino4cells.models.vit import PATCH_SIZES
+from dino4cells.models.weights import Weights, check_fit, read_weights, without_classifier
 
 
-def load_published(url: str, config: Config) -> TrainedModel:
+def load_published(url: str, config: Config, metadata: Metadata | None = None) -> TrainedModel:
     """A model from a checkpoint or a state dictionary, with the teacher's weights where the file has both networks.
 
     Args:
         url: the file.
         config: gives the image mode, the names of the channels and the transforms of extraction, which the file does not hold.
+        metadata: the cells that features are wanted of; their channels count where the image mode uses some of them.
 
     Raises:
         CheckpointError: damaged, holding code, or not a network of an architecture that is available.
         StorageError: not there, or not readable.
     """
     weights = read_weights(url)
-    card = describe(weights, config)
-    backbone = untrained_backbone(card)
-    check_fit(backbone.state_dict(), weights.backbone, url, card.arch, "use a checkpoint of this architecture.")
-    backbone.load_state_dict(weights.backbone)
-    return TrainedModel(card, config, backbone.eval(), SingleFile(url, weights.fingerprint))
-
-
-def describe(weights: Weights, config: Config) -> NetworkCard:
-    """What a file's network is: of a vision transformer the shapes say it, of another the file's settings or the configuration.
-
-    Raises:
-        CheckpointError: a vision transformer of a width or patch size that is not available.
-    """
-    arch, patch_size, image_size = _transformer(weights)
-    channels = weights.backbone["patch_embed.proj.weight"].shape[1]
-    names = weights.channels or config.model.channels
-    return NetworkCard(
+    arch, patch_size, image_size = _transformer(weights) if weights.is_transformer else _convolutional(weights, config)
+    card = NetworkCard(
         arch=arch,
         patch_size=patch_size,
         image_size=image_size,
-        embedding_dim=weights.width,
-        channels=tuple(names) if names and len(names) == channels else tuple(f"channel_{index}" for index in range(channels)),
+        embedding_dim=1,  # known when the network is built
+        channels=_channels(weights, config, metadata),
         image_mode=config.model.image_mode,
-        in_channels=channels,
+        in_channels=weights.in_channels,
         seed=config.model.seed,
         normalization=[[name, parameters] for name, parameters in config.section("testing_transfo")],
     )
+    backbone = untrained_backbone(card)
+    tensors, _ = without_classifier(weights.backbone, backbone.state_dict())
+    check_fit(backbone.state_dict(), tensors, url, arch, "use a checkpoint of an architecture that is available.")
+    backbone.load_state_dict(tensors)
+    card = card.model_copy(update={"embedding_dim": backbone.embed_dim})
+    return TrainedModel(card, config, backbone.eval(), SingleFile(url, weights.fingerprint))
 
 
 def _transformer(weights: Weights) -> tuple[str, int, int]:
-    """Architecture, patch size, and side in pixels that the positions are stored for."""
-    names = {width: name for name, (width, _) in ARCHITECTURES.items()}
+    """Architecture, patch size, and side in pixels that the positions are stored for, as the shapes say them."""
+    names = {width: name for name, (width, _) in WIDTHS.items()}
     if weights.width not in names:
         known = ", ".join(f"{width} ({name})" for width, name in names.items())
-        raise CheckpointError(f"{weights.url}: its tokens have {weights.width} features; the architectures here have {known}.")
+        raise CheckpointError(f"{weights.url}: its tokens have {weights.width} features; choose a network whose tokens have {known}.")
     if weights.patch_size not in PATCH_SIZES:
-        raise CheckpointError(f"{weights.url}: its patches have {weights.patch_size} pixels; those here have 8 or 16.")
+        raise CheckpointError(f"{weights.url}: its patches have {weights.patch_size} pixels; choose a network with patches of 8 or 16.")
     return names[weights.width], weights.patch_size, weights.grid_side * weights.patch_size
+
+
+def _convolutional(weights: Weights, config: Config) -> tuple[str, int, int]:
+    """The same of another network, which the file's settings name, or else the configuration."""
+    said = (weights.settings.get("arch"), config.model.arch)
+    for name in said:
+        arch = ALIASES.get(name, name) if isinstance(name, str) else ""
+        if arch in ARCHITECTURES and arch not in VISION_TRANSFORMERS:
+            return arch, config.model.patch_size, config.model.image_size
+    raise CheckpointError(
+        f"{weights.url}: is no vision transformer of DINO or timm, and nothing says what it is; "
+        "name its architecture in model.arch, such as resnet50 or xresnet50."
+    )
+
+
+def _channels(weights: Weights, config: Config, metadata: Metadata | None) -> Names:
+    """Names of the channels that the model was trained on, as far as they are known."""
+    if config.model.channels:
+        return tuple(config.model.channels)
+    every = config.model.image_mode.startswith(("normalized", "unnormalized"))
+    if metadata is None or every or config.embedding.channels:
+        return numbered(weights.in_channels)
+    return image_source(metadata, config.model).channels

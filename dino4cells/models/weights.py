@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 
 from dino4cells import storage
 from dino4cells.artifacts import open_artifact
+from dino4cells.data.channels import are_numbered
 from dino4cells.errors import CheckpointError
 from dino4cells.models.artifact import CHECKPOINT as CHECKPOINT_FILE
 from dino4cells.models.artifact import KIND, ModelCard, artifact_of, load_card
@@ -26,10 +28,9 @@ from dino4cells.torch_files import CHECKPOINT, load_torch_bytes
 # What holds the network in a file that holds more, the preferred first: DINO's features are the teacher's.
 NETWORKS = ("teacher", "student", "state_dict", "model")
 # Last layers of other people's classifiers, none of which makes features.
-CLASSIFIERS = ("head.", "fc.", "classifier.", "head_dist.", "pre_logits.", "fc_norm.head.")
+CLASSIFIERS = ("head.", "fc.", "classifier.", "head_dist.", "pre_logits.")
+_NUMBERED_LAYER = re.compile(r"\d+\.(weight|bias)")  # an XResNet's last one
 PATCH_EMBEDDING, POSITIONS, CLASS_TOKEN = "patch_embed.proj.weight", "pos_embed", "cls_token"
-WEIGHT_FILES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".safetensors")
-"""Endings of files that may hold weights."""
 LISTED = 3
 
 Tensors = dict[str, torch.Tensor]
@@ -42,9 +43,8 @@ class Weights:
     Attributes:
         url: of the file or the artifact.
         fingerprint: SHA-256 of the file, or the artifact's.
-        backbone: by our names, without `module.` and `backbone.`.
+        backbone: by our names, without `module.` and `backbone.`; a classifier's last layer is among them.
         head: of DINO's projection head, without `head.`; empty where there is none.
-        dropped: names of a classifier's tensors, which are in neither.
         network: which entry of the file they are from: `teacher`, …; empty where the file is the network itself.
         settings: what the file says about its training (`args`).
         channels: names of the channels, where the file has them.
@@ -54,7 +54,6 @@ class Weights:
     fingerprint: str
     backbone: Tensors
     head: Tensors
-    dropped: tuple[str, ...] = ()
     network: str = ""
     settings: Mapping[str, object] = field(default_factory=dict)
     channels: tuple[str, ...] | None = None
@@ -62,6 +61,14 @@ class Weights:
     @property
     def is_transformer(self) -> bool:
         return PATCH_EMBEDDING in self.backbone
+
+    @property
+    def in_channels(self) -> int:
+        """Channels that the first layer sees."""
+        name = PATCH_EMBEDDING if self.is_transformer else next((name for name, tensor in self.backbone.items() if tensor.ndim == 4), "")
+        if not name:
+            raise CheckpointError(f"{self.url}: has no convolution, so that it is no network for images; use another file.")
+        return self.backbone[name].shape[1]
 
     @property
     def width(self) -> int:
@@ -119,8 +126,7 @@ def _of_artifact(url: str) -> Weights:
 
 def _network_channels(card: ModelCard) -> tuple[str, ...] | None:
     """Names of the channels that a network takes, if they are the data's and have names."""
-    unnamed = any(name.startswith("channel_") for name in card.channels)
-    return None if unnamed or card.in_channels not in (None, len(card.channels)) else card.channels
+    return None if are_numbered(card.channels) or card.in_channels not in (None, len(card.channels)) else card.channels
 
 
 def _read_safetensors(content: bytes, url: str) -> Tensors:
@@ -161,33 +167,34 @@ def _named(
     settings: Mapping[str, object],
     channels: tuple[str, ...] | None = None,
 ) -> Weights:
-    backbone, head, dropped = split_names(tensors)
-    return Weights(url, fingerprint, backbone, head, tuple(dropped), network, settings, channels)
+    backbone, head = split_names(tensors)
+    return Weights(url, fingerprint, backbone, head, network, settings, channels)
 
 
-def split_names(tensors: Mapping[str, torch.Tensor]) -> tuple[Tensors, Tensors, list[str]]:
-    """Tensors of the backbone and of DINO's head without their prefixes, and names of a classifier's tensors.
+def split_names(tensors: Mapping[str, torch.Tensor]) -> tuple[Tensors, Tensors]:
+    """Tensors of the backbone and of DINO's head, without their prefixes.
 
     Example:
-        >>> backbone, head, _ = split_names({"module.backbone.cls_token": torch.zeros(1), "module.head.mlp.0.bias": torch.zeros(1)})
+        >>> backbone, head = split_names({"module.backbone.cls_token": torch.zeros(1), "module.head.mlp.0.bias": torch.zeros(1)})
         >>> list(backbone), list(head)
         (['cls_token'], ['mlp.0.bias'])
     """
     plain = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    prefixed = any(name.startswith("backbone.") for name in plain)
-    backbone: Tensors = {}
-    head: Tensors = {}
-    dropped: list[str] = []
-    for name, tensor in plain.items():
-        if name.startswith(("head.mlp.", "head.last_layer.")):
-            head[name.removeprefix("head.")] = tensor
-        elif prefixed and not name.startswith("backbone."):
-            dropped.append(name)
-        elif name.removeprefix("backbone.").startswith(CLASSIFIERS):
-            dropped.append(name.removeprefix("backbone."))
-        else:
-            backbone[name.removeprefix("backbone.")] = tensor
-    return backbone, head, dropped
+    head = {name.removeprefix("head."): tensor for name, tensor in plain.items() if name.startswith(("head.mlp.", "head.last_layer."))}
+    rest = {name: tensor for name, tensor in plain.items() if name.removeprefix("head.") not in head}
+    return {name.removeprefix("backbone."): tensor for name, tensor in rest.items()}, head
+
+
+def without_classifier(found: Mapping[str, torch.Tensor], wanted: Iterable[str]) -> tuple[Tensors, list[str]]:
+    """The tensors of a backbone without those of a classifier that the network does not have, and the names of these.
+
+    Args:
+        found: of the file.
+        wanted: names in the network.
+    """
+    known = set(wanted)
+    dropped = [name for name in found if (name.startswith(CLASSIFIERS) or _NUMBERED_LAYER.fullmatch(name)) and name not in known]
+    return {name: tensor for name, tensor in found.items() if name not in dropped}, dropped
 
 
 def check_fit(wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], url: str, network: str, advice: str) -> None:

@@ -114,6 +114,7 @@ def fit(
         embedding_dim=dino.teacher.backbone.embed_dim,
         channels=source.channels,
         image_mode=model.image_mode,
+        in_channels=dino.in_channels,
         seed=model.seed,
         normalization=[[name, parameters] for name, parameters in config.section("testing_transfo")],
         training=TrainingSummary(

@@ -25,7 +25,7 @@ def checkpoint(seen: int = 0) -> checkpoints.Checkpoint:
         "epoch": 1,
         "args": argparse.Namespace(arch="vit_tiny", lr=0.1, channels=["DNA"]),
         "dino_loss": {"center": torch.zeros(1, 8)},
-        "fp16_scaler": None,
+        "fp16_scaler": dict(checkpoints.FRESH_SCALER),
         "samples_seen": seen,
     }
 

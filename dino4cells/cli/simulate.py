@@ -13,6 +13,7 @@ def simulate(
     size: Annotated[int, typer.Option(help="Side of an image, in pixels (32 to 256).")] = 64,
     plates: Annotated[int, typer.Option(help="Number of plates, each with its own brightness and background.")] = 6,
     seed: Annotated[int, typer.Option(help="Seed; the same seed gives the same files.")] = 0,
+    handbook: Annotated[bool, typer.Option("--handbook", help="Metadata as in the handbook's example: 19 columns of labels.")] = False,
 ) -> None:
     """Draw fluorescence cells with four channels and seven protein localizations, to try everything on."""
     from dino4cells.data.simulate import simulate as draw
@@ -20,7 +21,13 @@ def simulate(
 
     with Progress("simulate", cells, unit="cells") as progress:
         data = draw(
-            output, cells=cells, size=size, plates=plates, seed=seed, progress=lambda drawn: progress.advance(drawn - progress.done)
+            output,
+            cells=cells,
+            size=size,
+            plates=plates,
+            seed=seed,
+            handbook=handbook,
+            progress=lambda drawn: progress.advance(drawn - progress.done),
         )
     print(
         f"{data.cells:,} cells of {len(data.classes)} classes, {len(data.cell_lines)} lines and {len(data.plates)} plates are in {data.url}"

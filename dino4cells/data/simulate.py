@@ -17,6 +17,7 @@ from PIL import Image as PillowImage
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
 
 from dino4cells import storage
+from dino4cells.data.handbook_labels import HANDBOOK_LOCALIZATIONS, handbook_localization
 from dino4cells.data.simulated_cell import CELL_LINES, FIELD_UM
 from dino4cells.data.simulated_stains import CHANNELS, LOCALIZATIONS, draw_cell, gaussian_rows, texture
 from dino4cells.errors import DataError
@@ -73,14 +74,16 @@ def simulate(
     size: int = 64,
     plates: int = 4,
     seed: int = 0,
+    handbook: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> SimulatedData:
     """Write a directory of simulated single-cell images with metadata, in the handbook's layout.
 
     `images/*.png` are 8-bit RGBA: red microtubules, green protein, blue nucleus, alpha ER (`channels.txt` says so). `metadata.csv` has the
     columns file, ID (the field of view), cell_type (the cell line), protein_location (the class), plate, well, and a 0/1 column
-    per class; it is written last, so a directory without it is unfinished. Every plate holds every class in both cell lines. The same
-    seed gives the same bytes, and a cell is the same however many there are.
+    per class; it is written last, so a directory without it is unfinished. With `handbook` classes have the names of the handbook's
+    single-cell example, and its 19 columns, in which the classes that are not simulated are 0 everywhere. Every plate holds every class
+    in both cell lines. The same seed gives the same bytes, and a cell is the same however many there are.
 
     Args:
         output: directory or URL. Simulated cells that it holds already are replaced, other data never.
@@ -88,6 +91,7 @@ def simulate(
         size: side of an image in pixels, 32 to 256; it always covers 40 µm.
         plates: number of plates, which differ in brightness, background, noise and focus.
         seed: any integer of at least 0.
+        handbook: write the metadata of the handbook's example.
         progress: called with the number of cells written so far.
 
     Raises:
@@ -99,11 +103,11 @@ def simulate(
         ('Nucleoplasm', 'Nucleoli')
     """
     _check_request(cells=cells, size=size, plates=plates, seed=seed)
-    table = _metadata(cells, plates)
+    table = _metadata(cells, plates, handbook)
     metadata_url = storage.join(output, "metadata.csv")
-    header = ",".join(table.columns)
     if storage.exists(metadata_url):
-        if storage.read_text(metadata_url).partition("\n")[0].strip() != header:
+        headers = [_metadata(1, 1, labels).head(0).to_csv(index=False).strip() for labels in (False, True)]
+        if storage.read_text(metadata_url).partition("\n")[0].strip() not in headers:
             raise DataError(f"{metadata_url} describes data that was not simulated: choose another output directory")
         storage.remove(metadata_url)
     # The matrix products are small: a second BLAS thread quadruples their time.
@@ -162,7 +166,8 @@ def _design(cell: int, plates: int) -> tuple[int, int, int]:
     return cell % len(LOCALIZATIONS), cell // len(LOCALIZATIONS) % len(CELL_LINES), cell // _FULL_CROSSING % plates
 
 
-def _metadata(cells: int, plates: int) -> pd.DataFrame:
+def _metadata(cells: int, plates: int, handbook: bool) -> pd.DataFrame:
+    names = [handbook_localization(name) for name in LOCALIZATIONS] if handbook else list(LOCALIZATIONS)
     rows: list[dict[str, str | int]] = []
     for cell in range(cells):
         localization, cell_line, plate = _design(cell, plates)
@@ -173,11 +178,11 @@ def _metadata(cells: int, plates: int) -> pd.DataFrame:
             "file": f"images/{field}_{repeat % CELLS_PER_FIELD + 1}.png",
             "ID": field,
             "cell_type": CELL_LINES[cell_line],
-            "protein_location": LOCALIZATIONS[localization],
+            "protein_location": names[localization],
             "plate": f"plate{plate + 1}",
             "well": well,
         }
-        rows.append(row | {name: int(number == localization) for number, name in enumerate(LOCALIZATIONS)})
+        rows.append(row | {name: int(name == names[localization]) for name in (HANDBOOK_LOCALIZATIONS if handbook else names)})
     table: pd.DataFrame = pd.DataFrame(rows)
     return table
 

@@ -16,6 +16,7 @@ from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from dino4cells.data.handbook_labels import HANDBOOK_LOCALIZATIONS
 from dino4cells.data.simulate import SimulatedData, simulate
 from dino4cells.data.simulated_cell import CELL_LINES
 from dino4cells.data.simulated_stains import CHANNELS, LOCALIZATIONS, draw_cell
@@ -72,6 +73,30 @@ def test_directory_has_the_handbooks_layout(simulated: SimulatedData, table: pd.
     assert set(np.unique(labels)) == {0, 1}
     assert (labels.sum(axis=1) == 1).all()
     assert (labels.idxmax(axis=1) == table["protein_location"]).all()
+
+
+def test_with_the_handbooks_labels_the_same_cells_have_its_names_and_19_columns(tmp_path: Path) -> None:
+    simulate(str(tmp_path / "own"), cells=15, size=32)
+    data = simulate(str(tmp_path / "handbook"), cells=15, size=32, handbook=True)
+    own, other = (pd.read_csv(tmp_path / name / "metadata.csv") for name in ("own", "handbook"))
+    labels = other[list(HANDBOOK_LOCALIZATIONS)]
+    assert list(other.columns) == ["file", "ID", "cell_type", "protein_location", "plate", "well", *HANDBOOK_LOCALIZATIONS]
+    assert len(HANDBOOK_LOCALIZATIONS) == 19
+    assert list(HANDBOOK_LOCALIZATIONS) == sorted(HANDBOOK_LOCALIZATIONS)
+    assert (labels.sum(axis=1) == 1).all()
+    assert (labels.idxmax(axis=1) == other["protein_location"]).all()
+    assert len(data.classes) == len(LOCALIZATIONS)
+    # The names differ, the cells do not.
+    assert other.groupby(own["protein_location"])["protein_location"].nunique().eq(1).all()
+    pictures = [{name: data for name, data in files_of(tmp_path / place).items() if name.endswith(".png")} for place in ("own", "handbook")]
+    assert pictures[0] == pictures[1]
+
+
+def test_cells_of_either_labels_are_replaced_by_those_of_the_other(tmp_path: Path) -> None:
+    for handbook in (True, False, True):
+        simulate(str(tmp_path / "data"), cells=2, size=32, handbook=handbook)
+        columns = pd.read_csv(tmp_path / "data" / "metadata.csv").columns
+        assert ("cytosol" in columns) is handbook
 
 
 def test_images_are_8_bit_rgba_of_the_requested_size(simulated: SimulatedData, table: pd.DataFrame) -> None:

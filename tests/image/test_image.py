@@ -21,7 +21,7 @@ CONTAINER = shlex.split(os.environ.get("CONTAINER", "docker"))
 RUN_OPTIONS = shlex.split(os.environ.get("CONTAINER_RUN_OPTIONS", ""))
 RESTRICTED = ["--read-only", "--user", "1000:1000", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--network", "none"]
 COMPILED = Path(__file__).parents[2] / "pipelines" / "dino4cells.yaml"
-TINY = "epochs=1 batch_size=16 local_crops_number=1 out_dim=64 head_hidden_dim=64 head_bottleneck_dim=32"
+TINY = "epochs=1 model.batch_size=16 local_crops_number=1 out_dim=64 head_hidden_dim=64 head_bottleneck_dim=32"
 
 
 def run(*words: str, work: Path | None = None, environment: dict[str, str] | None = None) -> str:

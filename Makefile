@@ -58,7 +58,7 @@ quality: $(READY)
 	@$(BIN)/python benchmarks/quality.py $(if $(DATA),--data '$(DATA)')
 
 reference: $(READY)
-	@$(BIN)/dino4cells config --reference > docs/configuration.md
+	@$(BIN)/dino4cells config --reference > docs/configuration.md.new && mv docs/configuration.md.new docs/configuration.md
 
 pipeline: $(READY)
 	@$(BIN)/dino4cells pipeline compile pipelines/dino4cells.yaml

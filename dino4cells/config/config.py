@@ -34,9 +34,15 @@ TRANSFORM_SECTIONS: Final = (
 )
 
 _NOT_FOR_TRAINING: Final = frozenset(
-    {"root", "data_path", "output_dir", "saveckp_freq", "checkpoint_minutes", "num_workers", "max_bad_images", "local_crops_scale"}
+    {
+        *("root", "data_path", "file_pattern", "output_dir", "saveckp_freq", "checkpoint_minutes", "num_workers", "max_bad_images"),
+        *("num_channels", "local_crops_scale"),
+    }
 )
-"""Keys of `model` that say where and how a run happens, not what is learnt (`local_crops_scale` acts through `local_transfo`)."""
+"""Keys of `model` that say where and how a run happens, not what is learnt.
+
+`num_channels` only says again what the data and `image_mode` say; `local_crops_scale` acts through `local_transfo`.
+"""
 
 
 SECTIONS: Final[dict[str, type[BaseModel]]] = {

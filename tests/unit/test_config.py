@@ -292,11 +292,15 @@ def test_local_crops_scale_fills_in_where_the_users_section_gives_no_scale() -> 
 
 def test_the_fingerprint_changes_with_what_is_learnt_and_not_with_where_it_runs() -> None:
     config = load_config()
-    elsewhere = {"root": "a", "data_path": "b", "output_dir": "c", "model.num_workers": 1, "embedding.batch_size": 1, "group": "plate"}
+    elsewhere = {
+        **{"root": "a", "data_path": "b", "output_dir": "c", "file_pattern": "{file}_{channel}.tif", "num_channels": 4},
+        **{"model.num_workers": 1, "embedding.batch_size": 1, "group": "plate"},
+    }
     assert load_config(overrides=elsewhere).fingerprint() == config.fingerprint()
     assert load_config(overrides={"local_transfo.Jigsaw": "[False, {p: 1}]"}).fingerprint() == config.fingerprint()
-    for learnt in ({"lr": 0.1}, {"local_crops_number": 2}, {"model.seed": 1}, {"local_transfo.Jigsaw": "[True, {p: 1}]"}):
-        assert load_config(overrides=learnt).fingerprint() != config.fingerprint()
+    learnt = {"lr": 0.1, "local_crops_number": 2, "model.seed": 1, "init": "dino.pth", "mask": "apply", "local_transfo.Jigsaw": True}
+    for key, value in learnt.items():
+        assert load_config(overrides={key: value}).fingerprint() != config.fingerprint()
 
 
 def test_a_file_is_read_by_path_and_named_in_messages(tmp_path: object) -> None:

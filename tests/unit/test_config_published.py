@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dino4cells.augment.registry import check_transforms
 from dino4cells.config import TRANSFORM_SECTIONS, Config, load_config, parse_config
 from dino4cells.errors import ConfigError
 
@@ -24,6 +25,21 @@ def test_a_published_file_is_printed_as_one_without_quirks_that_says_the_same(pa
     assert again == config
     assert again.fingerprint() == config.fingerprint()
     assert not any("again" in warning or "num_channels" in warning for warning in again.warnings)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_every_active_transform_of_a_published_file_can_be_built(path: Path) -> None:
+    check_transforms(load_config(str(path)))
+
+
+def test_a_wrong_parameter_is_told_with_its_line_and_what_is_accepted() -> None:
+    text = (FILES / "cell_painting.yaml").read_text(encoding="utf-8").replace("{size: 64, scale: [0.05, 0.4]}", "{size: 64, scal: 0.4}")
+    with pytest.raises(ConfigError) as refused:
+        check_transforms(parse_config(text, "mine.yaml"))
+    line = 1 + next(number for number, line in enumerate(text.splitlines()) if "scal: 0.4" in line)
+    assert str(refused.value).startswith(f"mine.yaml, line {line}: local_transfo.RandomResizedCrop.scal")
+    assert "did you mean scale?" in str(refused.value)
+    assert "size (" in str(refused.value)
 
 
 def test_the_last_of_the_repeated_sections_of_the_single_cells_file_counts() -> None:

@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dino4cells.classify.id_files import ID
 from dino4cells.config import Config
 from dino4cells.data.metadata import Metadata, missing_column, read_metadata
 from dino4cells.errors import DataError
 from dino4cells.features.store import read_features
 
-ID = "ID"
 Rows = NDArray[np.int64]
 
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
-from dino4cells.artifacts import Artifact, ArtifactWriter, is_complete, open_artifact
+from dino4cells.artifacts import Artifact, ArtifactWriter, open_artifact
 from dino4cells.classify.heads import HeadKind, build_head
+from dino4cells.classify.id_files import is_torch_file
 from dino4cells.classify.labels import Task
 from dino4cells.errors import ArtifactError, CheckpointError
 from dino4cells.models.artifact import NetworkCard, untrained_backbone
@@ -159,7 +160,7 @@ def load_head(classifier: Classifier, url: str, name: str) -> None:
         CheckpointError: no state dictionary, or one of another head.
         ArtifactError: a classifier that is damaged.
     """
-    ours = load_classifier(url).network if is_complete(url) else None
+    ours = None if is_torch_file(url) else load_classifier(url).network
     weights = _state_of_head(url) if ours is None else ours.head.state_dict()
     check_fit(classifier.head.state_dict(), weights, url, name, "make classifier_type, its sizes and num_classes those of the file.")
     classifier.head.load_state_dict(weights)

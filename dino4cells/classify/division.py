@@ -5,7 +5,6 @@ A file of the split is a table of its own (features; on images a CSV), or names 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic
@@ -14,13 +13,14 @@ import numpy as np
 import pandas as pd
 
 from dino4cells import storage
-from dino4cells.classify.cells import ID, AnyCells, ids_of
+from dino4cells.classify.cells import AnyCells, ids_of
+from dino4cells.classify.id_files import ID, ids_of_table, ids_of_torch_file, is_torch_file, listed_ids
 from dino4cells.config import Config
 from dino4cells.errors import ArtifactError, ConfigError, DataError
-from dino4cells.torch_files import FEATURES, read_torch_file
 
 Read = Callable[[str], AnyCells]
 SECTION = "classification"
+PARTS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,12 @@ def keys_of_the_split(config: Config) -> dict[str, str]:
     As in the paper's scripts: `train_cell_type` has files of its own, and so have averaged features of `train_protein`.
     """
     wanted = config.classification
-    keys = {part: f"{part}_path" for part in ("train", "valid", "test")}
+    instead: dict[str, str] = {}
+    if wanted.whole_images and wanted.use_pretrained_features:
+        instead = {part: f"averaged_{part}_path" for part in PARTS}
     if wanted.train_cell_type:
-        instead = {"train": "cells_train_path", "valid": "cells_valid_path"}
-    elif wanted.whole_images and wanted.use_pretrained_features:
-        instead = {part: f"averaged_{part}_path" for part in keys}
-    else:
-        instead = {}
-    return {part: instead[part] if part in instead and getattr(wanted, instead[part]) else key for part, key in keys.items()}
+        instead |= {"train": "cells_train_path", "valid": "cells_valid_path"}
+    return {part: instead[part] if part in instead and getattr(wanted, instead[part]) else f"{part}_path" for part in PARTS}
 
 
 def divide(config: Config, whole: str | None, read: Read[AnyCells]) -> Division[AnyCells]:
@@ -130,38 +128,38 @@ class _Divider(Generic[AnyCells]):
                 f"{self._place(part)}: there is no file {url}; make it, name a file of IDs or a table of cells, or leave the keys of "
                 "the split out for a random one."
             )
-        ids = self._ids(url)
-        if ids is None:
+        on_features = self.config.classification.use_pretrained_features
+        if is_torch_file(url):
+            return self._out_of_torch_file(part, url) if on_features else self._with_ids(ids_of_torch_file(url) or [], part, url)
+        ids = listed_ids(url)
+        if ids is None and on_features and url.lower().endswith(".csv"):
+            ids = ids_of_table(url)
+        return self.read(url) if ids is None else self._with_ids(ids, part, url)
+
+    def _out_of_torch_file(self, part: str, url: str) -> AnyCells:
+        """Features, or IDs, which only a file that is no features is looked through for: features are large."""
+        try:
             return self.read(url)
+        except ArtifactError:
+            ids = ids_of_torch_file(url)
+            if ids is None:
+                raise
+        return self._with_ids(ids, part, url)
+
+    def _with_ids(self, ids: list[str], part: str, url: str) -> AnyCells:
+        """The cells of the table of all that a file names."""
         cells = self._all()
         own = ids_of(cells, f"the IDs in {self.keys[part]}")
         chosen = np.isin(own, ids)
         unknown = sorted(set(ids) - set(own))
         if not chosen.any():
-            raise DataError(
-                f"{url}: none of its {len(ids):,} IDs (the first is {ids[0]!r}) is in {cells.source}; give files of one data set."
-            )
+            first = f" (the first: {ids[0]!r})" if ids else ""
+            raise DataError(f"{url}: none of its {len(ids):,} IDs{first} is in {cells.source}; give files of one data set.")
         if unknown:
             self.warnings.append(
                 f"{url}: {len(unknown):,} of its {len(ids):,} IDs (the first is {unknown[0]!r}) are not in {cells.source}."
             )
         return cells.take(np.flatnonzero(chosen))
-
-    def _ids(self, url: str) -> list[str] | None:
-        """The IDs that a file lists, or None where it is a table of cells."""
-        name = url.lower()
-        if name.endswith(".txt"):
-            return _not_empty([line.strip() for line in storage.read_text(url).splitlines()], url)
-        if name.endswith(".csv"):
-            frame = pd.read_csv(io.BytesIO(storage.read_bytes(url)), dtype=str, keep_default_na=False)
-            if "file" in frame and not self.config.classification.use_pretrained_features:
-                return None
-            if ID not in frame and frame.shape[1] > 1:
-                raise DataError(f"{url}: there is no column '{ID}'; it has: {', '.join(frame.columns)}.")
-            return _not_empty(list(frame[ID] if ID in frame else [*frame.columns, *frame.iloc[:, 0]]), url)
-        if name.endswith((".pth", ".pt")):
-            return _ids_of_torch_file(url)
-        return None
 
     def _without(self, cells: AnyCells, others: AnyCells) -> AnyCells:
         own = ids_of(cells, "the cells that are tested")
@@ -193,22 +191,3 @@ class _Divider(Generic[AnyCells]):
                     f"{len(shared):,} IDs (the first is {min(shared)!r}) are in training and in validation, so that its score is too good; "
                     "split by ID."
                 )
-
-
-def _not_empty(ids: list[str], url: str) -> list[str]:
-    ids = [name for name in ids if name]
-    if not ids:
-        raise DataError(f"{url}: lists no IDs; write one a line.")
-    return ids
-
-
-def _ids_of_torch_file(url: str) -> list[str] | None:
-    """The IDs of a list or array of text that `torch.save` wrote; None where the file holds anything else."""
-    try:
-        content = read_torch_file(url, FEATURES)
-    except ArtifactError:
-        return None  # who reads it as a table says it better
-    values = content.tolist() if isinstance(content, np.ndarray) else content
-    if isinstance(values, (list, tuple)) and values and all(isinstance(value, str) for value in values):
-        return [str(value) for value in values]
-    return None

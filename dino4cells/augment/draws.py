@@ -45,6 +45,14 @@ class Draws:
     def __len__(self) -> int:
         return len(self._keys)
 
+    def of_transform(self, position: int) -> Draws:
+        """Draws of the transform at a place of the list: what it draws does not depend on what the others draw, or on when."""
+        return Draws(_mix((self._keys ^ position) + _GOLDEN))
+
+    def of_samples(self, chosen_N: torch.Tensor) -> Draws:
+        """The draws of the samples for which `chosen_N` (bool) is true, none of them drawn yet."""
+        return Draws(self._keys[chosen_N])
+
     @property
     def device(self) -> torch.device:
         return self._keys.device

@@ -1,88 +1,74 @@
-"""Geometric transforms of the handbook: each contributes one homography per sample (HANDBOOK, Transforms).
+"""Geometric transforms that keep the size of an image: flips, turns, rotation, warp; and what every geometric transform is.
 
-Dimensions: N samples of a view. Sizes are (height, width) in pixels, float32.
+Dimensions: B images, N samples of a view, C channels. Sizes are (height, width) in pixels, float32.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
 
 import torch
 
 from dino4cells.augment.draws import Draws
 from dino4cells.augment.homography import affine, from_corners, scale_and_shift
-from dino4cells.augment.parameters import Fractions, NotNegative, Pixels, Probability, Ratios
+from dino4cells.augment.parameters import Degrees, Flag, Interpolation, Probability
 
 HomographyAndSizes = tuple[torch.Tensor, torch.Tensor]
 
 
+class Outside(Enum):
+    """What a geometric transform shows of the plane outside its input."""
+
+    NEVER_SEEN = "it looks at the input alone"
+    ZEROS = "zeros"
+    MIRRORED = "the input's mirror"
+
+    def axes(self, homographies_BV33: torch.Tensor) -> torch.Tensor | None:
+        """Where the input is mirrored (`Look`): at the centres of the outermost pixels that the output shows of it."""
+        if self is not Outside.MIRRORED:
+            return None
+        return torch.stack([homographies_BV33[..., 1, 1], homographies_BV33[..., 0, 0]], dim=-1) / 2
+
+
 @dataclass(frozen=True)
 class Geometric:
-    """A transform of the image plane; the pixels are resampled once, after all of them are composed."""
+    """A transform of the image plane; the pixels are resampled once, after all that follow each other are composed."""
+
+    random: ClassVar[bool] = True
+    """Whether it differs between the views of an image."""
+    outside: ClassVar[Outside] = Outside.NEVER_SEEN
+    symmetry: ClassVar[bool] = False
+    """Whether it only moves whole pixels, so that it may be exchanged with what looks at pixels without regard to where they are."""
 
     def homography(self, sizes_N2: torch.Tensor, draws: Draws) -> HomographyAndSizes:
         """The map from output pixels to input pixels, (N, 3, 3), and the output's sizes, (N, 2)."""
         raise TypeError(f"{type(self).__name__} does not say its homography")
 
+    def channels_after(self, channels: int) -> int:
+        """Channels of its output: those of its input."""
+        return channels
 
-@dataclass(frozen=True)
-class RandomResizedCrop(Geometric):
-    """torchvision's: a crop of a random area and aspect ratio, resized to a square.
+    def side_after(self, side: int | None) -> int | None:
+        """Side of the square that every output is, given that of the input; None where outputs differ in size."""
+        return side
 
-    As there, an area that does not fit is drawn anew, up to ten times, and then the largest centred crop is taken.
-    """
+    def needs_pixels(self, side: int | None) -> bool:
+        """Whether it may look at the pixels of its input, of this side or any, before they are resampled (`prepare`)."""
+        return False
 
-    size: Pixels
-    scale: Fractions = (0.08, 1.0)
-    ratio: Ratios = (3 / 4, 4 / 3)
-    attempts = 10
-
-    def homography(self, sizes_N2: torch.Tensor, draws: Draws) -> HomographyAndSizes:
-        height, width = sizes_N2.unbind(1)
-        area = (height * width)[:, None] * draws.uniform(*self.scale, each=self.attempts)
-        ratio = draws.uniform(math.log(self.ratio[0]), math.log(self.ratio[1]), each=self.attempts).exp()
-        crop_w, crop_h = torch.sqrt(area * ratio).round(), torch.sqrt(area / ratio).round()
-        fits = (crop_w > 0) & (crop_h > 0) & (crop_w <= width[:, None]) & (crop_h <= height[:, None])
-        first = fits.to(torch.int8).argmax(dim=1, keepdim=True)
-        none = ~fits.any(dim=1)
-        fallback_w = torch.minimum(width, (height * self.ratio[1]).round())
-        fallback_h = torch.minimum(height, (width / self.ratio[0]).round())
-        w = torch.where(none, fallback_w, crop_w.gather(1, first)[:, 0])
-        h = torch.where(none, fallback_h, crop_h.gather(1, first)[:, 0])
-        left = torch.where(none, ((width - w) / 2).floor(), (draws.uniform() * (width - w + 1)).floor())
-        top = torch.where(none, ((height - h) / 2).floor(), (draws.uniform() * (height - h + 1)).floor())
-        return scale_and_shift(w / self.size, h / self.size, left, top), torch.full_like(sizes_N2, self.size)
-
-
-@dataclass(frozen=True)
-class RandomResizedCenterCrop(Geometric):
-    """A square crop near the centre, resized: its side is a uniform fraction of the image's shorter side, its offset normal.
-
-    Args:
-        size: side of the view.
-        scale: range of the fraction.
-        depth: accepted for the handbook's files; the original bounds the offset by a sample of this size, here it is bounded by the image.
-        s: standard deviation of the offset, in pixels.
-    """
-
-    size: Pixels
-    scale: Fractions = (0.4, 1.0)
-    depth: int = 5000
-    s: NotNegative = 5.0
-
-    def homography(self, sizes_N2: torch.Tensor, draws: Draws) -> HomographyAndSizes:
-        side = (sizes_N2.amin(1) * draws.uniform(*self.scale)).round().clamp(min=1)
-        room_N2 = sizes_N2 - side[:, None]
-        corner_N2 = (room_N2 / 2 + draws.normal(0.0, self.s, each=2)).round().clamp(min=0).minimum(room_N2)
-        step = side / self.size
-        return scale_and_shift(step, step, corner_N2[:, 1], corner_N2[:, 0]), torch.full_like(sizes_N2, self.size)
+    def prepare(self, images_BCHW: torch.Tensor, sizes_B2: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is resampled instead of the images: here the images themselves, with their sizes."""
+        return images_BCHW, sizes_B2
 
 
 @dataclass(frozen=True)
 class RandomHorizontalFlip(Geometric):
     """Mirrors left and right with probability p."""
+
+    symmetry: ClassVar[bool] = True
 
     p: Probability = 0.5
 
@@ -95,6 +81,8 @@ class RandomHorizontalFlip(Geometric):
 @dataclass(frozen=True)
 class RandomVerticalFlip(Geometric):
     """Mirrors top and bottom with probability p."""
+
+    symmetry: ClassVar[bool] = True
 
     p: Probability = 0.5
 
@@ -114,18 +102,40 @@ def _rotation(angle: torch.Tensor, inputs_N2: torch.Tensor, outputs_N2: torch.Te
 
 @dataclass(frozen=True)
 class RandomRotation(Geometric):
-    """Turns about the centre by a uniform angle in degrees; a number d stands for (−d, d)."""
+    """Turns about the centre by a uniform angle in degrees; what turns in from outside is zero.
 
-    degrees: float | tuple[float, float] = 180.0
+    Args:
+        degrees: the angles; a number d stands for those from −d to d.
+        interpolation: accepted for the handbook's files.
+        expand: the output grows until it holds the whole turned image; otherwise its corners are cut.
+    """
+
+    outside: ClassVar[Outside] = Outside.ZEROS
+
+    degrees: Degrees = 180.0
+    interpolation: Interpolation = "bilinear"
+    expand: Flag = False
 
     def homography(self, sizes_N2: torch.Tensor, draws: Draws) -> HomographyAndSizes:
-        low, high = self.degrees if isinstance(self.degrees, Sequence) else (-self.degrees, self.degrees)
-        return _rotation(torch.deg2rad(draws.uniform(low, high)), sizes_N2, sizes_N2), sizes_N2
+        low, high = self.degrees if isinstance(self.degrees, tuple) else (-self.degrees, self.degrees)
+        angle = torch.deg2rad(draws.uniform(low, high))
+        outputs_N2 = sizes_N2
+        if self.expand:
+            height, width = sizes_N2.unbind(1)
+            sine, cosine = angle.sin().abs(), angle.cos().abs()
+            # A thousandth of a pixel is no pixel: float32 makes a quarter turn that much larger than it is.
+            outputs_N2 = (torch.stack([height * cosine + width * sine, width * cosine + height * sine], dim=1) - 1e-3).ceil()
+        return _rotation(angle, sizes_N2, outputs_N2), outputs_N2
+
+    def side_after(self, side: int | None) -> int | None:
+        return None if self.expand else side
 
 
 @dataclass(frozen=True)
 class RandomDihedral(Geometric):
-    """rnd_dihedral: one of the eight symmetries of the square, each with the same probability; a quarter turn swaps height and width."""
+    """One of the eight symmetries of the square, each with the same probability; a quarter turn swaps height and width."""
+
+    symmetry: ClassVar[bool] = True
 
     def homography(self, sizes_N2: torch.Tensor, draws: Draws) -> HomographyAndSizes:
         element = draws.integers(8)
@@ -142,10 +152,12 @@ class RandomDihedral(Geometric):
 
 @dataclass(frozen=True)
 class WarpCell(Geometric):
-    """Warp_cell: a perspective warp in which one corner, chosen at random, moves inwards; zeros outside.
+    """A perspective warp in which one corner, chosen at random, moves inwards; zeros outside.
 
     It moves by a uniform integer in [0, min(height, width)/4) pixels in x and in y.
     """
+
+    outside: ClassVar[Outside] = Outside.ZEROS
 
     def homography(self, sizes_N2: torch.Tensor, draws: Draws) -> HomographyAndSizes:
         height, width = sizes_N2.unbind(1)
@@ -157,26 +169,3 @@ class WarpCell(Geometric):
         chosen_N4 = torch.nn.functional.one_hot(draws.integers(4), 4).to(sizes_N2.dtype)
         moved_N42 = corners_N42 + chosen_N4[:, :, None] * inwards_42 * shift_N2[:, None, :]
         return from_corners(moved_N42, corners_N42), sizes_N2
-
-
-@dataclass(frozen=True)
-class FitCentered(Geometric):
-    """Single_cell_centered: shrinks an image that is larger than the square, keeps a smaller one, centres it on zeros."""
-
-    size: Pixels
-
-    def homography(self, sizes_N2: torch.Tensor, draws: Draws) -> HomographyAndSizes:
-        step = (sizes_N2.amax(1) / self.size).clamp(min=1)
-        corner_N2 = ((sizes_N2 - step[:, None] * self.size) / 2).floor()
-        return scale_and_shift(step, step, corner_N2[:, 1], corner_N2[:, 0]), torch.full_like(sizes_N2, self.size)
-
-
-@dataclass(frozen=True)
-class Resize(Geometric):
-    """Single_cell_Resize: stretches height and width to the square."""
-
-    size: Pixels
-
-    def homography(self, sizes_N2: torch.Tensor, draws: Draws) -> HomographyAndSizes:
-        step_N2, zero = sizes_N2 / self.size, torch.zeros_like(sizes_N2[:, 0])
-        return scale_and_shift(step_N2[:, 1], step_N2[:, 0], zero, zero), torch.full_like(sizes_N2, self.size)

@@ -1,7 +1,6 @@
 """The views of DINO, made on the device from a batch as stored: two global ones and several local ones per image.
 
-Order within a view as in the handbook; its geometric transforms are composed and applied in one resampling, then come its intensity
-transforms, so a flip that the configuration lists after a change of brightness is done before it, which gives the same pixels.
+Order within a view as in the handbook; `stages` says how its transforms come to one resampling where their order allows it.
 
 Dimensions: B batch, V views of a kind, C channels, H height, W width.
 """
@@ -9,15 +8,15 @@ Dimensions: B batch, V views of a kind, C channels, H height, W width.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 
-from dino4cells.augment.draws import Draws, sample_keys
+from dino4cells.augment.draws import sample_keys
 from dino4cells.augment.geometry import Geometric
-from dino4cells.augment.homography import resample
-from dino4cells.augment.intensity import Intensity
-from dino4cells.augment.registry import build_transform
+from dino4cells.augment.registry import active_transforms
+from dino4cells.augment.stages import Stage, Transform, Views, side_after, stages
 from dino4cells.config import Config
 from dino4cells.data.dataset import Batch, to_unit_range
 from dino4cells.errors import ConfigError
@@ -25,22 +24,48 @@ from dino4cells.errors import ConfigError
 
 @dataclass(frozen=True)
 class ViewKind:
-    """Transforms that the views of one kind share."""
+    """Transforms that the views of one kind share, in order.
 
-    geometric: tuple[Geometric, ...]
-    intensity: tuple[Intensity, ...]
+    Attributes:
+        transforms: the transforms.
+        places: where the configuration gives each, for messages.
+    """
+
+    transforms: tuple[Transform, ...]
+    places: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
     def from_sections(cls, config: Config, sections: Iterable[str]) -> ViewKind:
-        """The active transforms of the named sections of a configuration, in their order."""
-        transforms = [build_transform(name, parameters, section) for section in sections for name, parameters in config.section(section)]
-        geometric = tuple(transform for transform in transforms if isinstance(transform, Geometric))
-        return cls(geometric, tuple(transform for transform in transforms if isinstance(transform, Intensity)))
+        """The active transforms of the named sections of a configuration, in their order.
 
-    @property
+        Raises:
+            ConfigError: an active transform is wrong.
+        """
+        built = [placed for section in sections for placed in active_transforms(config, section)]
+        return cls(tuple(transform for _, transform in built), tuple(place for place, _ in built))
+
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """What is done, in which order."""
+        return stages(self.transforms)
+
+    @cached_property
     def side(self) -> int | None:
         """Height and width in pixels that the geometric transforms fit every image to, or None."""
-        return next((transform.size for transform in reversed(self.geometric) if hasattr(transform, "size")), None)
+        return side_after(self.transforms)
+
+    def channels_after(self, channels: int) -> int:
+        """Channels of the views of images with `channels` channels.
+
+        Raises:
+            ConfigError: a transform cannot be applied to so many channels; says which one and where it stands.
+        """
+        for number, transform in enumerate(self.transforms):
+            try:
+                channels = transform.channels_after(channels)
+            except ConfigError as error:
+                raise ConfigError(f"{self._place(number)}: {error}") from error
+        return channels
 
     def make(self, images_BCHW: torch.Tensor, sizes_B2: torch.Tensor, keys_BV: torch.Tensor) -> torch.Tensor:
         """Views of every image.
@@ -51,26 +76,33 @@ class ViewKind:
             keys_BV: random keys of each image and view (`sample_keys`).
 
         Returns:
-            (V, B, C, H, W).
+            (V, B, C, H, W). Where `side` is None, views are padded like the images.
+
+        Raises:
+            ConfigError: images of one size come to views of different sizes, or have another number of channels than a transform takes.
         """
         batch, count = keys_BV.shape
-        side = (self.side, self.side) if self.side else (images_BCHW.shape[2], images_BCHW.shape[3])
+        channels = self.channels_after(images_BCHW.shape[1])
         if not keys_BV.numel():
-            return images_BCHW.new_empty(count, batch, images_BCHW.shape[1], *side)
-        draws = Draws(keys_BV.reshape(-1))
-        if self.geometric:
-            sizes_N2 = sizes_B2.to(torch.float32).repeat_interleave(count, dim=0)
-            composed = torch.eye(3, device=images_BCHW.device).expand(batch * count, 3, 3)
-            for transform in self.geometric:
-                step, sizes_N2 = transform.homography(sizes_N2, draws)
-                composed = composed @ step
-            views_BVCHW = resample(images_BCHW, sizes_B2, composed.reshape(batch, count, 3, 3), side)
-        else:
-            views_BVCHW = images_BCHW[:, None].expand(-1, count, -1, -1, -1)
-        views_NCHW = views_BVCHW.reshape(batch * count, *views_BVCHW.shape[2:])
-        for change in self.intensity:
-            views_NCHW = change.apply(views_NCHW, draws)
-        return views_NCHW.reshape(batch, count, *views_NCHW.shape[1:]).transpose(0, 1)
+            side = (self.side, self.side) if self.side else (images_BCHW.shape[2], images_BCHW.shape[3])
+            return images_BCHW.new_empty(count, batch, channels, *side)
+        views = Views(images_BCHW, sizes_B2, keys_BV)
+        for stage in self.stages:
+            views.run(stage)
+        if self.side is None:
+            self._check_sizes(sizes_B2, views.sizes_M2)
+        return views.finish().transpose(0, 1)
+
+    def _check_sizes(self, before_B2: torch.Tensor, after_M2: torch.Tensor) -> None:
+        last = max((number for number, transform in enumerate(self.transforms) if isinstance(transform, Geometric)), default=None)
+        if last is not None and bool((before_B2 == before_B2[:1]).all()) and not bool((after_M2 == after_M2[:1]).all()):
+            raise ConfigError(
+                f"{self._place(last)}: images of one size come to views of different sizes; "
+                "fit them to a square first, for example with Single_cell_centered."
+            )
+
+    def _place(self, number: int) -> str:
+        return self.places[number] if self.places else type(self.transforms[number]).__name__
 
 
 @dataclass(frozen=True)
@@ -96,12 +128,31 @@ class MultiCrop:
         local = ViewKind.from_sections(config, ("local_transfo", "local_aug", jitter, last))
         for section, kind in (("global_transfo1", first), ("global_transfo2", second), ("local_transfo", local)):
             if kind.side is None and (config.local_crops_number or kind is not local):
-                raise ConfigError(f"{section}: no active transform fits the images to one size; add RandomResizedCrop with a 'size'.")
+                raise ConfigError(
+                    f"{config.where(section)}: no active transform fits the images to one size; add RandomResizedCrop with a 'size'."
+                )
         if first.side != second.side:
             raise ConfigError(
-                f"global_transfo2: its views have {second.side} px and those of global_transfo1 {first.side}; make them equal."
+                f"{config.where('global_transfo2')}: its views have {second.side} px and those of global_transfo1 {first.side}; "
+                "make them equal."
             )
         return cls(first, second, local, config.local_crops_number, config.model.seed)
+
+    def channels_after(self, channels: int) -> int:
+        """Channels of the views of images with `channels` channels.
+
+        Raises:
+            ConfigError: a transform cannot be applied to so many channels, or the views differ.
+        """
+        counts = {"the first global view": self.first.channels_after(channels), "the second": self.second.channels_after(channels)}
+        if self.local_count:
+            counts["the local ones"] = self.local.channels_after(channels)
+        if len(set(counts.values())) > 1:
+            listed = ", ".join(f"{kind} {count}" for kind, count in counts.items())
+            raise ConfigError(
+                f"global_transfo1: views must agree in their channels, and there are in {listed}; use Get_specific_channel in all."
+            )
+        return counts["the second"]
 
     def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Global views (2, B, C, H, W) and local views (V, B, C, h, w) of a batch, on its device."""

@@ -1,8 +1,6 @@
-"""Geometric transforms of the handbook, one by one: what each does to an image, and how often."""
+"""Flips, turns, rotation and warp, one by one: what each does to an image, and how often; and several in one resampling."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import pytest
@@ -10,113 +8,10 @@ import torch
 from scipy import stats
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
+from transforms_plainly import NEAR, UNLIKELY, draws, grey_levels, noise, sizes, views
 
-from dino4cells.augment import geometry
-from dino4cells.augment.draws import Draws
+from dino4cells.augment import crops, fitting, geometry
 from dino4cells.augment.homography import resample
-
-UNLIKELY = 1e-4
-NEAR = {"rtol": 0, "atol": 1e-4}
-
-
-def noise(*shape: int) -> torch.Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
-
-
-def draws(count: int) -> Draws:
-    return Draws(torch.arange(count))
-
-
-def sizes(count: int, height: int, width: int) -> torch.Tensor:
-    return torch.tensor([[float(height), float(width)]]).expand(count, 2)
-
-
-def views(transform: geometry.Geometric, image: torch.Tensor, count: int) -> torch.Tensor:
-    """(count, C, h, w): an image seen through `count` draws of a transform whose outputs have one size."""
-    maps, outputs = transform.homography(sizes(count, *image.shape[1:]), draws(count))
-    assert len(torch.unique(outputs, dim=0)) == 1
-    side = (int(outputs[0, 0]), int(outputs[0, 1]))
-    return resample(image[None], torch.tensor([image.shape[1:]]), maps[None], side)[0]
-
-
-def boxes(transform: geometry.Geometric, count: int, height: int, width: int, size: int) -> torch.Tensor:
-    """(count, 4): left, top, width and height of the crops in pixels."""
-    maps, outputs = transform.homography(sizes(count, height, width), draws(count))
-    assert (outputs == size).all()
-    return torch.stack([maps[:, 0, 2], maps[:, 1, 2], maps[:, 0, 0] * size, maps[:, 1, 1] * size], dim=1)
-
-
-# RandomResizedCrop
-
-
-@pytest.mark.parametrize("height_width", [(200, 200), (160, 240)])
-def test_crops_have_the_areas_and_ratios_that_were_asked_for(height_width: tuple[int, int]) -> None:
-    height, width = height_width
-    _, _, w, h = boxes(geometry.RandomResizedCrop(48, (0.1, 0.4)), 8000, height, width, 48).unbind(1)
-
-    area, ratio = w * h / (height * width), w / h
-    assert area.min() > 0.1 * 0.97
-    assert area.max() < 0.4 * 1.03
-    assert ratio.min() > 0.75 * 0.97
-    assert ratio.max() < 4 / 3 * 1.03
-    assert stats.kstest(area.numpy(), stats.uniform(0.1, 0.3).cdf).statistic < 0.02
-    log_ratio = stats.uniform(math.log(3 / 4), math.log(16 / 9))
-    assert stats.kstest(ratio.log().numpy(), log_ratio.cdf).statistic < 0.03
-
-
-def test_crops_lie_inside_and_reach_every_corner() -> None:
-    left, top, w, h = boxes(geometry.RandomResizedCrop(32, (0.3, 0.6)), 4000, 60, 90, 32).unbind(1)
-
-    for start, length, end in ((left, w, 90), (top, h, 60)):
-        assert start.min() == 0
-        assert (start + length).max().round() == end
-        assert torch.equal(start, start.round())
-        torch.testing.assert_close(length, length.round(), **NEAR)
-        room = end - length.round()
-        place = (start / room)[room > 15]
-        assert float(place.mean()) == pytest.approx(0.5, abs=0.03)
-
-
-@pytest.mark.parametrize(("height", "width", "box"), [(20, 100, (36, 0, 27, 20)), (100, 20, (0, 36, 20, 27)), (30, 30, (0, 0, 30, 30))])
-def test_where_no_crop_fits_the_largest_one_in_the_middle_is_taken(height: int, width: int, box: tuple[int, ...]) -> None:
-    ratio = (3 / 4, 4 / 3) if height != width else (0.999, 1.0)
-    found = boxes(geometry.RandomResizedCrop(32, (0.9999, 1.0), ratio), 50, height, width, 32)
-
-    torch.testing.assert_close(found, torch.tensor(box, dtype=torch.float32).expand(50, 4), **NEAR)
-
-
-def test_each_sample_of_a_batch_is_cropped_by_its_own_size() -> None:
-    mixed = torch.tensor([[40.0, 40], [400, 100], [90, 300]]).repeat(500, 1)
-    maps, _ = geometry.RandomResizedCrop(32, (0.2, 0.9)).homography(mixed, draws(1500))
-
-    corner = maps @ torch.tensor([32.0, 32, 1])
-    assert (corner[:, 0] <= mixed[:, 1] + 1e-3).all()
-    assert (corner[:, 1] <= mixed[:, 0] + 1e-3).all()
-    area = maps[:, 0, 0] * maps[:, 1, 1] * 32**2 / mixed.prod(dim=1)
-    assert area.min() > 0.15
-    assert area.max() < 0.95
-
-
-# RandomResizedCenterCrop
-
-
-def test_centre_crops_are_squares_around_the_centre() -> None:
-    left, top, w, h = boxes(geometry.RandomResizedCenterCrop(48, (0.4, 0.6), s=5.0), 4000, 200, 300, 48).unbind(1)
-
-    torch.testing.assert_close(w, h)
-    assert stats.kstest((w / 200).numpy(), stats.uniform(0.4, 0.2).cdf).statistic < 0.03
-    for centre, middle in ((left + w / 2, 150), (top + h / 2, 100)):
-        assert float(centre.mean()) == pytest.approx(middle, abs=0.5)
-        assert float(centre.std()) == pytest.approx(5.0, rel=0.05)
-
-
-def test_centre_crops_never_leave_the_image() -> None:
-    left, top, w, _ = boxes(geometry.RandomResizedCenterCrop(48, (0.4, 1.0), s=50.0), 2000, 60, 80, 48).unbind(1)
-
-    assert min(left.min(), top.min()) >= 0
-    assert (left + w).max() <= 80 + 1e-3
-    assert (top + w).max() <= 60 + 1e-3
-
 
 # Flips, quarter turns, rotations
 
@@ -146,6 +41,17 @@ def test_the_eight_symmetries_of_a_square_are_drawn_equally_and_to_the_pixel() -
     assert stats.chisquare(found.sum(dim=0).numpy()).pvalue > UNLIKELY
 
 
+def test_the_symmetry_that_the_original_never_draws_is_drawn() -> None:
+    """Its index stops before 7, the mirror image about the anti-diagonal."""
+    image = grey_levels(1, 9, 9)
+
+    seen = views(geometry.RandomDihedral(), image / 255, 400).mul(255).round()
+
+    mirrored_about_the_antidiagonal = image.flip(1, 2).transpose(1, 2)
+    share = float((seen == mirrored_about_the_antidiagonal).flatten(1).all(dim=1).double().mean())
+    assert share == pytest.approx(1 / 8, abs=0.05)
+
+
 def test_quarter_turns_of_an_oblong_image_swap_its_sides_and_lose_no_pixel() -> None:
     image = (noise(1, 12, 20) * 255).round()
     maps, outputs = geometry.RandomDihedral().homography(sizes(64, 12, 20), draws(64))
@@ -169,6 +75,22 @@ def test_rotation_is_torchvisions_away_from_the_border(angle: float) -> None:
     torch.testing.assert_close(seen[:, inner], expected[:, inner], rtol=0, atol=2e-3)
     if angle % 90:
         assert float(seen[0, 0, 0]) == float(seen[0, -1, -1]) == 0
+
+
+@pytest.mark.parametrize("angle", [90.0, 33.0, -120.0])
+def test_an_expanding_rotation_shows_all_of_the_image(angle: float) -> None:
+    image = torch.ones(1, 30, 50)
+
+    seen = views(geometry.RandomRotation((angle, angle), expand=True), image, 1)[0]
+
+    expected = tv.rotate(image, angle, InterpolationMode.BILINEAR, expand=True)
+    assert max(abs(seen.shape[1] - expected.shape[1]), abs(seen.shape[2] - expected.shape[2])) <= 1
+    assert float(seen.sum()) == pytest.approx(1500, rel=0.03)
+    for rim in (seen[0, 0], seen[0, -1], seen[0, :, 0], seen[0, :, -1]):
+        assert rim.sum() <= max(seen.shape) + 1
+    if angle == 90:
+        assert seen.shape == (1, 50, 30)
+        assert (seen == 1).all()
 
 
 def test_rotation_angles_are_uniform_between_the_bounds() -> None:
@@ -213,40 +135,12 @@ def test_a_warp_leaves_zeros_outside_and_the_far_corner_in_place() -> None:
     assert ((corners == 1) | (corners == 0)).all()
 
 
-# Fitting a cell into a square
-
-
-def test_a_small_cell_is_centred_on_zeros_and_not_resampled() -> None:
-    image = (noise(2, 10, 21) * 255).round()
-
-    seen = views(geometry.FitCentered(32), image / 255, 1)[0].mul(255).round()
-
-    assert torch.equal(seen[:, 11:21, 6:27], image)
-    assert float(seen.sum()) == float(image.sum())
-
-
-def test_a_large_cell_is_shrunk_until_its_longer_side_fits() -> None:
-    seen = views(geometry.FitCentered(32), torch.ones(1, 40, 64), 1)[0, 0]
-
-    rows, columns = seen.any(dim=1).nonzero().flatten(), seen.any(dim=0).nonzero().flatten()
-    assert (int(columns.min()), int(columns.max())) == (0, 31)
-    assert (int(rows.min()), int(rows.max())) == (6, 25)
-
-
-def test_resizing_stretches_both_sides_to_the_square() -> None:
-    image = noise(3, 40, 90)
-
-    seen = views(geometry.Resize(32), image, 1)[0]
-
-    torch.testing.assert_close(seen, tv.resize(image, [32, 32], InterpolationMode.BILINEAR, antialias=False), **NEAR)
-
-
 # Composition
 
 
 def test_a_crop_and_a_flip_in_one_resampling_equal_one_after_the_other() -> None:
     image, count = noise(2, 50, 70), 16
-    crop, flip = geometry.RandomResizedCrop(24, (0.5, 0.9)), geometry.RandomVerticalFlip(1.0)
+    crop, flip = crops.RandomResizedCrop(24, (0.5, 0.9)), geometry.RandomVerticalFlip(1.0)
     random = draws(count)
     first, square = crop.homography(sizes(count, 50, 70), random)
     second, _ = flip.homography(square, random)
@@ -261,7 +155,7 @@ def test_a_warp_and_a_crop_in_one_resampling_resemble_one_after_the_other() -> N
     smooth = torch.from_numpy((np.sin(x / 9) * np.cos(y / 7) + 1) / 2)[None].float()
     random = draws(8)
     warp, square = geometry.WarpCell().homography(sizes(8, 64, 64), random)
-    crop, _ = geometry.RandomResizedCrop(32, (0.3, 0.6)).homography(square, random)
+    crop, _ = crops.RandomResizedCrop(32, (0.3, 0.6)).homography(square, random)
     size = torch.tensor([[64, 64]])
 
     at_once = resample(smooth[None], size, (warp @ crop)[None], (32, 32))[0]
@@ -276,9 +170,11 @@ def test_a_warp_and_a_crop_in_one_resampling_resemble_one_after_the_other() -> N
 @pytest.mark.parametrize(
     "transform",
     [
-        geometry.RandomResizedCrop(16), geometry.RandomResizedCenterCrop(16),
+        crops.RandomResizedCrop(16), crops.RandomResizedCenterCrop(16),
         geometry.RandomHorizontalFlip(), geometry.RandomVerticalFlip(),
-        geometry.RandomRotation(), geometry.RandomDihedral(), geometry.WarpCell(), geometry.FitCentered(16), geometry.Resize(16),
+        geometry.RandomRotation(), geometry.RandomDihedral(), geometry.WarpCell(), geometry.RandomRotation(expand=True),
+        fitting.FitCentered(16), fitting.FitMirrored(16), fitting.FitKeepingAspectRatio(16), fitting.FitAtRandomSize(16),
+        fitting.Resize(16),
     ],
     ids=lambda transform: type(transform).__name__,
 )  # fmt: skip

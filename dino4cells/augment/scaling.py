@@ -1,0 +1,66 @@
+"""Normalization of pixel values: by given numbers, or each image by itself (HANDBOOK, Transforms).
+
+Dimensions: N samples of a view, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from dino4cells.augment.draws import Draws
+from dino4cells.augment.intensity import Intensity
+from dino4cells.augment.parameters import PerChannel, PositivePerChannel
+from dino4cells.errors import ConfigError
+
+EPSILON = 1e-7
+
+
+@dataclass(frozen=True)
+class Normalize(Intensity):
+    """Subtracts a mean and divides by a standard deviation per channel; one number stands for all, `data` for the data's own."""
+
+    random: ClassVar[bool] = False
+    pixelwise: ClassVar[bool] = True
+
+    mean: PerChannel
+    std: PositivePerChannel
+
+    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
+        mean, std = (torch.tensor(v, device=views_NCHW.device, dtype=views_NCHW.dtype)[:, None, None] for v in (self.mean, self.std))
+        return (views_NCHW - mean) / std
+
+    def channels_after(self, channels: int) -> int:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, channels):
+                raise ConfigError(
+                    f"{name} has {len(values)} numbers and the images have {channels} channels; give one each, or one for all."
+                )
+        return channels
+
+
+@dataclass(frozen=True)
+class SelfNormalize(Intensity):
+    """Subtracts each channel's mean and divides by its population standard deviation + 1e-7, per image."""
+
+    random: ClassVar[bool] = False
+
+    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
+        deviation, mean = torch.std_mean(views_NCHW, dim=(2, 3), correction=0, keepdim=True)
+        return (views_NCHW - mean) / (deviation + EPSILON)
+
+
+@dataclass(frozen=True)
+class SelfNormalizeWithoutBlackPixels(Intensity):
+    """As self_normalize, with the mean and deviation of the pixels above 0; a channel without one stays as it is."""
+
+    random: ClassVar[bool] = False
+
+    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
+        seen = views_NCHW > 0
+        count = seen.sum(dim=(2, 3), keepdim=True)
+        mean = (views_NCHW * seen).sum(dim=(2, 3), keepdim=True) / count.clamp(min=1)
+        variance = ((views_NCHW - mean).square() * seen).sum(dim=(2, 3), keepdim=True) / count.clamp(min=1)
+        return torch.where(count > 0, (views_NCHW - mean) / (variance.sqrt() + EPSILON), views_NCHW)

@@ -21,6 +21,10 @@ class StorageError(Dino4CellsError):
     """A URL cannot be read, listed or written."""
 
 
+class MissingFileError(StorageError):
+    """There is no file at a URL."""
+
+
 class ArtifactError(Dino4CellsError):
     """A model, feature or classification directory is incomplete, damaged or of another kind."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from botocore import exceptions as aws
 
-from dino4cells.errors import StorageError
+from dino4cells.errors import MissingFileError, StorageError
 
 S3_SCHEMES = ("s3://", "s3a://", "minio://")
 
@@ -43,7 +43,7 @@ def explain(url: str, error: BaseException) -> StorageError:
     if "NoSuchBucket" in codes:
         return StorageError(f"{url}: the bucket does not exist; create it, or correct its name or AWS_ENDPOINT_URL.")
     if isinstance(error, FileNotFoundError):
-        return StorageError(f"{url}: no such file or directory; check the path.")
+        return MissingFileError(f"{url}: no such file or directory; check the path.")
     if isinstance(error, PermissionError):
         remedy = "change the permissions" if is_path else "check the credentials and what they allow"
         return StorageError(f"{url}: access is denied ({reason}); {remedy}.")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import dino4cells
-from dino4cells.cli import job, pipeline
+from dino4cells.cli import data, job, pipeline
 from dino4cells.cli.classify import classify
 from dino4cells.cli.config import show_config
 from dino4cells.cli.extract import extract
@@ -60,6 +60,7 @@ app.command(epilog=f"Example: {EXAMPLES['simulate']}")(simulate)
 app.command("config", context_settings=ANY_KEY, epilog=f"Example: {EXAMPLES['config']}\n\n{ANY_KEY_HELP}")(show_config)
 for _verb in (train, extract, classify, run):
     app.command(context_settings=ANY_KEY, epilog=f"Example: {EXAMPLES[_verb.__name__]}\n\n{ANY_KEY_HELP}")(_verb)
+app.add_typer(data.app, name="data")
 app.add_typer(pipeline.app, name="pipeline")
 app.add_typer(job.app, name="job")
 

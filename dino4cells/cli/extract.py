@@ -22,6 +22,10 @@ def extract(
         str,
         typer.Option("--output", metavar="URL", help="Where the features go: a directory, or one .pth file; else embedding.output_path."),
     ] = "",
+    channels: Annotated[
+        str,
+        typer.Option("--channels", metavar="NAMES", help="The data's channel for each of the model's, in its order, or model=data pairs."),
+    ] = "",
     baselines: Annotated[bool | None, typer.Option("--baselines/--no-baselines", help="Also features to compare with.")] = None,
     gpus: GpusOption = "",
     processes: ProcessesOption = 1,
@@ -34,6 +38,8 @@ def extract(
     from dino4cells.features.published import is_features_file
 
     overrides = overrides_of(context)
+    if channels:
+        overrides["embedding.channels"] = channels
     resolved = steps.configuration(config, "", overrides) if config else None
     if resolved is not None:
         model = model or resolved.embedding.pretrained_weights or resolved.model.output_dir or ""

@@ -122,7 +122,8 @@ def image_source(metadata: Metadata, model: ModelConfig, *, one_channel_views: b
         ConfigError: the configuration contradicts itself or the data's names.
     """
     wanted, announced = model.channels, model.num_channels
-    if wanted is not None and announced is not None and len(wanted) != announced:
+    keeps_all = model.image_mode.startswith(("normalized", "unnormalized"))
+    if wanted is not None and announced is not None and len(wanted) != announced and keeps_all:
         raise ConfigError(
             f"model.channels names {len(wanted)} channels ({', '.join(wanted)}) and model.num_channels is {announced}; make them agree."
         )
@@ -132,8 +133,7 @@ def image_source(metadata: Metadata, model: ModelConfig, *, one_channel_views: b
     if wanted is not None and tuple(wanted) != names:
         taken = asked_for(wanted, names, metadata.source)
     channels = tuple(names[position] for position in taken)
-    counted = announced is None and not metadata.layout.has_strips
-    mode = mode_for(model.image_mode, channels, where=where, counted=counted)
+    mode = mode_for(model.image_mode, channels, where=where, counted=not metadata.layout.has_strips)
     allowed = {len(channels), mode.in_channels, *([1] if one_channel_views else [])}
     if announced is not None and announced not in allowed:
         raise DataError(

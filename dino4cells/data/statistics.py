@@ -5,7 +5,7 @@ Dimensions: C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -13,9 +13,13 @@ import torch
 
 from dino4cells.data.dataset import CellImages
 from dino4cells.data.modes import Mode
+from dino4cells.data.processes import in_processes, processes_for
+from dino4cells.data.source import ImageSource
 from dino4cells.errors import DataError
 
-CHUNK = 64
+CHUNK = 32
+DIGITS = 5
+"""Behind the point of a mean or deviation, for people to read and paste."""
 SMALLEST_DEVIATION = 1e-3
 """A channel without contrast has no deviation to divide by."""
 
@@ -86,3 +90,33 @@ def evenly_drawn(length: int, sample: int | None) -> list[int]:
 def chunks(rows: Sequence[int]) -> Iterable[Sequence[int]]:
     """The rows in pieces that are read at once."""
     return (rows[first : first + CHUNK] for first in range(0, len(rows), CHUNK))
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The moments of some rows of a source, for a process of its own."""
+
+    source: ImageSource
+
+    def __call__(self, rows: Sequence[int]) -> Moments:
+        return Moments.of(CellImages(self.source, cache_bytes=0), rows)
+
+
+def measure(
+    source: ImageSource, sample: int | None = None, *, processes: int | None = None, progress: Callable[[int], None] = lambda count: None
+) -> Moments:
+    """The moments of up to `sample` images of a source, evenly drawn; of all when None.
+
+    Args:
+        source: the images.
+        sample: how many.
+        processes: that decode them; by the number of cores and images when None.
+        progress: called with the number of images seen since the last call.
+    """
+    rows = evenly_drawn(len(source), sample)
+    parts: list[Moments] = []
+    pieces = list(chunks(rows))
+    for piece, part in zip(pieces, in_processes(Measure(source), pieces, processes or processes_for(len(rows))), strict=True):
+        parts.append(part)
+        progress(len(piece))
+    return Moments.sum(parts)

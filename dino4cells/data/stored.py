@@ -64,6 +64,10 @@ class StoredImages:
         """The same images with names for their channels."""
         return replace(self, names=tuple(names))
 
+    def unnamed(self) -> StoredImages:
+        """The same images, of which any number of channels is read."""
+        return replace(self, names=None)
+
     def has_file_per_channel(self, row: int) -> bool:
         return CHANNEL in self.urls[row]
 

@@ -14,7 +14,7 @@ import torch
 import dino4cells
 from dino4cells.artifacts import ArtifactWriter
 from dino4cells.augment.normalization import with_data_statistics
-from dino4cells.config import Config
+from dino4cells.config import TRANSFORM_SECTIONS, Config
 from dino4cells.data.dataset import Batch, CellImages, load_batches
 from dino4cells.data.metadata import Metadata
 from dino4cells.data.sampler import SampleOrder, SampleStream
@@ -85,7 +85,8 @@ def fit(
     order = sample_order(metadata, config)
     if group.is_first and order.rows < len(metadata):
         logger.warning("%s of %s cells belong to no class and are never drawn.", f"{len(metadata) - order.rows:,}", f"{len(metadata):,}")
-    source = image_source(metadata, model)
+    narrowed = any(name == "Get_specific_channel" for section in TRANSFORM_SECTIONS for name, _ in config.section(section))
+    source = image_source(metadata, model, one_channel_views=narrowed)
     batch_size = model.batch_size or model.batch_size_per_gpu * group.world_size
     stream = SampleStream(order, model.epochs, batch_size, model.seed, rank=group.rank, world_size=group.world_size)
     schedules = Schedules.from_config(model, len(order), stream.total, batch_size)

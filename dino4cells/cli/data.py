@@ -1,0 +1,167 @@
+"""`dino4cells data`: what is in a table of cells and its images, before anything is trained on them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dino4cells.cli.options import ANY_KEY, ANY_KEY_HELP, ConfigOption, DataOption, PresetOption, overrides_of
+from dino4cells.progress import Progress
+
+if TYPE_CHECKING:
+    from dino4cells.data.findings import Findings, LabelColumn, Span
+
+WRONG = 2
+"""Exit code when something is wrong with the data."""
+CLASSES_SHOWN = 20
+SKIPPED_SHOWN = 5
+
+app = typer.Typer(help="Look at a table of cells and its images: what they are, and what is wrong with them.", no_args_is_help=True)
+
+ProcessesOption = Annotated[int, typer.Option("--processes", min=0, help="Processes that decode images; 0: as many as cores.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+@app.command(context_settings=ANY_KEY, epilog=f"Example: dino4cells data validate --data cells\n\n{ANY_KEY_HELP}")
+def validate(
+    context: typer.Context,
+    config: ConfigOption = "",
+    preset: PresetOption = "",
+    data: DataOption = "",
+    processes: ProcessesOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Read a table and all its images, and report what is there and what is wrong: exit code 0 when nothing is, else 2."""
+    from dino4cells import steps
+    from dino4cells.data.metadata import read_table
+    from dino4cells.data.validate import validate as look
+
+    settings = steps.configuration(config, preset, overrides_of(context))
+    metadata = read_table(settings, data or None)
+    with Progress("validate", len(metadata)) as progress:
+        findings = look(metadata, settings, processes=processes or None, progress=progress.advance)
+    if as_json:
+        print(findings.model_dump_json(indent=2))
+    else:
+        _show(findings)
+    if not findings.are_fine:
+        raise typer.Exit(WRONG)
+
+
+@app.command(context_settings=ANY_KEY, epilog=f"Example: dino4cells data stats --data cells --sample 1000\n\n{ANY_KEY_HELP}")
+def stats(
+    context: typer.Context,
+    config: ConfigOption = "",
+    preset: PresetOption = "",
+    data: DataOption = "",
+    sample: Annotated[int, typer.Option("--sample", min=0, help="Images to measure, evenly drawn; 0: all.")] = 0,
+    processes: ProcessesOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Print mean and standard deviation of every channel, and the line that normalizes by them."""
+    from dino4cells import steps
+    from dino4cells.data.metadata import read_table
+    from dino4cells.data.source import image_source
+    from dino4cells.data.statistics import DIGITS, evenly_drawn, measure
+
+    settings = steps.configuration(config, preset, overrides_of(context))
+    source = image_source(read_table(settings, data or None), settings.model)
+    images = len(evenly_drawn(len(source), sample or None))
+    with Progress("stats", images) as progress:
+        moments = measure(source, sample or None, processes=processes or None, progress=progress.advance)
+    by_channel = [[round(value, DIGITS) for value in values] for values in moments.mean_and_deviation()]
+    mean, deviation = ([round(value, DIGITS) for value in values] for values in moments.given_to_network(source.mode).mean_and_deviation())
+    line = f"Normalize: [True, {{mean: {mean}, std: {deviation}}}]"
+    if as_json:
+        channels = [
+            {"channel": name, "mean": one, "std": other} for name, one, other in zip(source.kept_channels, *by_channel, strict=True)
+        ]
+        print(
+            json.dumps(
+                {
+                    "images": images,
+                    "unreadable": list(moments.failures),
+                    "channels": channels,
+                    "Normalize": {"mean": mean, "std": deviation},
+                }
+            )
+        )
+        return
+    console = _console()
+    table = Table(
+        "channel", "mean", "standard deviation", title=f"{images - len(moments.failures):,} images, in [0, 1]", title_justify="left"
+    )
+    for name, one, other in zip(source.kept_channels, *by_channel, strict=True):
+        table.add_row(escape(name), f"{one:.5f}", f"{other:.5f}")
+    console.print(table)
+    if moments.failures:
+        console.print(f"{len(moments.failures):,} images could not be read and do not count:")
+        for reason in moments.failures[:SKIPPED_SHOWN]:
+            console.print(f"  {reason}", markup=False, soft_wrap=True)
+    print(line)
+
+
+def _console() -> Console:
+    return Console(width=None if Console().is_terminal else 110, highlight=False)
+
+
+def _show(findings: Findings) -> None:
+    console = _console()
+    facts = Table.grid(padding=(0, 2))
+    for name, fact in _facts(findings):
+        facts.add_row(name, escape(fact))
+    console.print(facts)
+    if findings.labels or findings.binary_labels:
+        labels = Table("label", "classes", "cells of each class, largest first", title="Labels", title_justify="left")
+        for column in findings.labels:
+            labels.add_row(escape(column.name), f"{len(column.classes)}", escape(_classes(column)))
+        if findings.binary_labels:
+            ones = ", ".join(f"{name} {count:,}" for name, count in findings.binary_labels.items())
+            labels.add_row("columns of 0 and 1", f"{len(findings.binary_labels)}", escape(ones))
+        console.print(labels)
+    if findings.are_fine:
+        console.print("Nothing is wrong.")
+        return
+    for problem in findings.problems:
+        console.print(f"{problem.kind}: {problem.count:,} cells, {problem.meaning}", style="bold red", markup=False)
+        for example in problem.examples:
+            console.print(f"  {example}", markup=False, soft_wrap=True)
+        if problem.count > len(problem.examples) and problem.kind not in ("configuration", "channel names"):
+            console.print(f"  and {problem.count - len(problem.examples):,} more")
+
+
+def _facts(findings: Findings) -> list[tuple[str, str]]:
+    channels = ", ".join(f"{number} in {count:,} images" for number, count in findings.channels.items())
+    if len(findings.channels) == 1:
+        channels = str(next(iter(findings.channels)))
+    names = ", ".join(findings.channel_names) if findings.channel_names else "without names (write them into channels.txt, one a line)"
+    facts = [
+        ("table", findings.data),
+        ("cells", f"{findings.rows:,}, {findings.readable:,} with an image that can be read"),
+        ("channels", f"{channels or 'not known'}: {names}"),
+        ("height", _span(findings.heights)),
+        ("width", _span(findings.widths) + (f"; {findings.distinct_sizes:,} different sizes" if findings.distinct_sizes > 1 else "")),
+        ("files", ", ".join(f"{kind} ({count:,})" for kind, count in findings.kinds.items()) or "none that can be read"),
+    ]
+    if findings.constant_channels:
+        facts.append(("no contrast", ", ".join(f"{name} in {count:,} images" for name, count in findings.constant_channels.items())))
+    facts.append(("looked at", f"in {findings.seconds:,.1f} s, {findings.images_per_second:,.0f} images/s"))
+    return facts
+
+
+def _span(span: Span | None) -> str:
+    if span is None:
+        return "not known"
+    return f"{span.least} px" if span.least == span.most else f"{span.least} to {span.most} px, half of them up to {span.median:g}"
+
+
+def _classes(column: LabelColumn) -> str:
+    shown = [f"{name} {count:,}" for name, count in list(column.classes.items())[:CLASSES_SHOWN]]
+    more = [f"{len(column.classes) - CLASSES_SHOWN:,} more"] if len(column.classes) > CLASSES_SHOWN else []
+    empty = [f"empty {column.empty:,}"] if column.empty else []
+    return ", ".join(shown + more + empty)

@@ -50,6 +50,13 @@ image-test: $(READY)
 	@$(CONTAINER) image inspect $(IMAGE) >/dev/null 2>&1 || { echo "SKIPPED: there is no image $(IMAGE); run make image first"; exit 1; }
 	@CONTAINER='$(CONTAINER)' IMAGE='$(IMAGE)' $(BIN)/python -m pytest -m image
 
+# The jobs of manifests/, from the settings beside them.
+MANIFEST = $(BIN)/dino4cells job render --name dino4cells-train --settings manifests/base/settings.yaml
+manifests: $(READY)
+	@$(MANIFEST) --to manifests/base/pytorchjob.yaml
+	@for overlay in cpu gpu; do \
+	  $(MANIFEST) --settings manifests/overlays/$$overlay/settings.yaml --to manifests/overlays/$$overlay/pytorchjob.yaml || exit; done
+
 # The versions that the image is built with are those that the tests run on.
 lock: $(READY)
 	@{ echo '# The versions that the tests ran on; `make lock` writes this file anew.'; $(BIN)/pip freeze --exclude-editable; } > docker/constraints.txt

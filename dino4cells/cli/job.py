@@ -18,7 +18,8 @@ SETTINGS_HELP = "Every key of the settings is an option as well: --nodes 2, --re
 EXAMPLE = "dino4cells job render --image registry/dino4cells:0.1.0 --nodes 2 --data s3://lab/cells --output s3://lab/model"
 
 SettingsOption = Annotated[
-    str, typer.Option("--settings", metavar="YAML", help="Image, nodes, resources, secrets, placement: a path or URL.")
+    list[str] | None,
+    typer.Option("--settings", metavar="YAML", help="Image, nodes, resources, secrets, placement: a path or URL; later ones win."),
 ]
 NamespaceOption = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the job.")]
 
@@ -33,7 +34,7 @@ def render(
     data: DataOption = "",
     model: Annotated[str, typer.Option("--model", metavar="URL", help="The model, for extract.")] = "",
     output: Annotated[str, typer.Option("--output", metavar="URL", help="Where the artifact goes.")] = "",
-    settings: SettingsOption = "",
+    settings: SettingsOption = None,
     namespace: NamespaceOption = "",
     name: Annotated[str, typer.Option("--name", help="Name of the job; else one that its content gives.")] = "",
     to: Annotated[Path | None, typer.Option("--to", metavar="FILE", help="File to write; else the screen.")] = None,
@@ -47,7 +48,7 @@ def render(
     if name and not is_job_name(name):
         raise ConfigError(f"--name: '{name}' is no name of a job; use up to 50 lower-case letters, digits and -, a letter first.")
     job = job_of(
-        step, read_settings(settings, _settings_of(context)), config, preset, override or [], data=data, model=model, output=output
+        step, read_settings(settings or [], _settings_of(context)), config, preset, override or [], data=data, model=model, output=output
     )
     text = yaml.safe_dump(manifest_of(job, namespace or None, name=name or None), sort_keys=False, allow_unicode=True, width=120)
     if to is None:

@@ -15,7 +15,7 @@ placement:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,11 +57,11 @@ class JobSettings:
         return JobSpec(name, module, arguments, **own)
 
 
-def read_settings(source: str = "", overrides: Mapping[str, str] | None = None) -> JobSettings:
-    """Settings from a YAML file, with single values over it.
+def read_settings(sources: Sequence[str] = (), overrides: Mapping[str, str] | None = None) -> JobSettings:
+    """Settings from YAML files, a later one over an earlier, with single values over all.
 
     Args:
-        source: path or URL of the file, or nothing: the defaults.
+        sources: paths or URLs of files, or none: the defaults. Sections merge, lists are replaced.
         overrides: text by dotted key, such as `{"resources.gpus": "2"}`; it is read as YAML.
 
     Raises:
@@ -72,9 +72,12 @@ def read_settings(source: str = "", overrides: Mapping[str, str] | None = None) 
         >>> read_settings(overrides={"nodes": "2", "resources.cpu": "8"}).resources.cpu
         '8'
     """
-    values = _read_yaml(storage.read_text(source), source) if source else {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{source}: must hold keys such as `image:` and `nodes:`, not {type(values).__name__}.")
+    values: dict[str, Any] = {}
+    for source in sources:
+        content = _read_yaml(storage.read_text(source), source)
+        if not isinstance(content, dict):
+            raise ConfigError(f"{source}: must hold keys such as `image:` and `nodes:`, not {type(content).__name__}.")
+        _merge(values, content)
     for key, text in (overrides or {}).items():
         *sections, last = key.split(".")
         place = values
@@ -86,7 +89,16 @@ def read_settings(source: str = "", overrides: Mapping[str, str] | None = None) 
     try:
         return _ADAPTER.validate_python(values)
     except ValidationError as error:
-        raise _refusal(error, source, overrides or {}) from error
+        raise _refusal(error, " over ".join(reversed(sources)), overrides or {}) from error
+
+
+def _merge(values: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for key, value in over.items():
+        below = values.get(key)
+        if isinstance(below, dict) and isinstance(value, dict):
+            _merge(below, value)
+        else:
+            values[key] = value
 
 
 _ADAPTER = TypeAdapter(JobSettings)

@@ -46,11 +46,9 @@ def job_of(
     for option, url in (("--data", data), ("--model", model), ("--output", output)):
         if url and ("://" not in url or url.startswith(("file://", "memory://"))):
             raise ConfigError(f"{option}: {url} is a place of this machine, which pods do not see; give a URL such as s3://bucket/…")
-    if settings.config:
-        source = {"config": f"{CONFIG_DIRECTORY}/{settings.config.file}"}
-    else:
-        source = {"config_text": load_config(config or None, preset=preset, overrides=replaced).to_yaml()}
-    arguments = job_arguments(output=output, data=data, **source)
+    path = f"{CONFIG_DIRECTORY}/{settings.config.file}" if settings.config else ""
+    text = "" if path else load_config(config or None, preset=preset, overrides=replaced).to_yaml()
+    arguments = job_arguments(output=output, data=data, config=path, config_text=text)
     if model:
         arguments += ("--model", model)
     return settings.job(step, MODULES[step], arguments)

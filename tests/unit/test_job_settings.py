@@ -35,7 +35,7 @@ def file(tmp_path: Path) -> str:
 
 
 def test_a_file_says_everything_about_the_cluster(file: str) -> None:
-    assert read_settings(file) == JobSettings(
+    assert read_settings([file]) == JobSettings(
         image="registry.example/dino4cells:0.1.0",
         nodes=2,
         resources=Resources(cpu="8", memory="64Gi", gpus=1),
@@ -46,12 +46,21 @@ def test_a_file_says_everything_about_the_cluster(file: str) -> None:
 
 def test_options_stand_above_the_file_and_nothing_means_the_defaults(file: str) -> None:
     options = {"resources.gpus": "2", "placement.queue": "biology", "placement.gang": "true", "placement.tolerations": "[{key: spot}]"}
-    settings = read_settings(file, options)
+    settings = read_settings([file], options)
 
     assert (settings.resources.gpus, settings.resources.cpu) == (2, "8")
     assert (settings.placement.queue, settings.placement.gang) == ("biology", True)
     assert settings.placement.tolerations == (Toleration("spot"),)
     assert read_settings() == JobSettings()
+
+
+def test_a_later_file_stands_above_an_earlier_one_key_by_key(file: str, tmp_path: Path) -> None:
+    (tmp_path / "more.yaml").write_text("nodes: 4\nresources: {memory: 8Gi}\nplacement: {tolerations: []}\n")
+
+    settings = read_settings([file, str(tmp_path / "more.yaml")])
+
+    assert (settings.nodes, settings.resources) == (4, Resources(cpu="8", memory="8Gi", gpus=1))
+    assert settings.placement == Placement(labels={"team": "7"})
 
 
 @pytest.mark.parametrize(("gpus", "given", "processes"), [("0", None, 1), ("4", None, 4), ("0", "3", 3)])
@@ -76,7 +85,7 @@ def test_a_process_for_each_gpu_unless_said_otherwise(gpus: str, given: str | No
 )
 def test_a_wrong_key_or_value_is_one_sentence(file: str, options: dict[str, str], words: str) -> None:
     with pytest.raises(ConfigError, match=r"^[^\n]*$") as raised:
-        read_settings(file, options)
+        read_settings([file], options)
 
     assert words in str(raised.value)
 

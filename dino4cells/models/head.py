@@ -5,6 +5,7 @@ Dimensions: B batch, V views, N = V·B, D embedding, K prototypes (`out_dim`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -21,7 +22,7 @@ class WeightNormLinear(nn.Module):
         super().__init__()
         self.weight_g = nn.Parameter(torch.ones(out_features, 1), requires_grad=train_norm)
         self.weight_v = nn.Parameter(torch.empty(out_features, in_features))
-        nn.init.trunc_normal_(self.weight_v, std=0.02)
+        nn.init.kaiming_uniform_(self.weight_v, a=math.sqrt(5))  # as nn.Linear, which the published code wraps
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         weight = self.weight_g * F.normalize(self.weight_v, dim=1)
@@ -36,13 +37,23 @@ class DINOHead(nn.Module):
         out_dim: K.
         hidden_dim, bottleneck_dim: widths inside.
         norm_last_layer: keep the prototypes at unit length, which steadies training.
+        use_bn: batch normalization after both hidden layers.
     """
 
-    def __init__(self, in_dim: int, out_dim: int, hidden_dim: int = 2048, bottleneck_dim: int = 256, norm_last_layer: bool = True) -> None:
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        hidden_dim: int = 2048,
+        bottleneck_dim: int = 256,
+        norm_last_layer: bool = True,
+        use_bn: bool = False,
+    ) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(
-            nn.Linear(in_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, bottleneck_dim)
-        )
+        layers: list[nn.Module] = []
+        for width in (in_dim, hidden_dim):
+            layers += [nn.Linear(width, hidden_dim), *([nn.BatchNorm1d(hidden_dim)] if use_bn else []), nn.GELU()]
+        self.mlp = nn.Sequential(*layers, nn.Linear(hidden_dim, bottleneck_dim))
         for layer in self.mlp:
             if isinstance(layer, nn.Linear):
                 nn.init.trunc_normal_(layer.weight, std=0.02)
@@ -51,7 +62,7 @@ class DINOHead(nn.Module):
 
     def forward(self, embeddings_ND: torch.Tensor) -> torch.Tensor:
         """Logits (N, K) of embeddings (N, D)."""
-        logits: torch.Tensor = self.last_layer(F.normalize(self.mlp(embeddings_ND), dim=-1, eps=1e-6))
+        logits: torch.Tensor = self.last_layer(F.normalize(self.mlp(embeddings_ND), dim=-1))
         return logits
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -18,9 +18,12 @@ from dino4cells.augment.views import MultiCrop
 from dino4cells.config import Config, ModelConfig
 from dino4cells.data.dataset import Batch
 from dino4cells.errors import CheckpointError, ConfigError
+from dino4cells.models.backbones import build_backbone
 from dino4cells.models.head import DINOHead, DINONetwork
-from dino4cells.models.vit import build_backbone, use_plain_attention
-from dino4cells.training.checkpoint import Checkpoint
+from dino4cells.models.init import start_from
+from dino4cells.models.vit import use_plain_attention
+from dino4cells.training.batch_norm import has_batch_norm, normalize_by_the_batch, synchronize_batch_norm
+from dino4cells.training.checkpoint import FRESH_SCALER, Checkpoint
 from dino4cells.training.distributed import ProcessGroup, sum_over_ranks
 from dino4cells.training.loss import dino_loss, koleo_loss
 from dino4cells.training.optimizer import build_optimizer, clip_gradients, set_rates, update_teacher
@@ -32,14 +35,19 @@ GLOBAL_VIEWS = 2
 
 def build_network(config: ModelConfig, channels: int) -> DINONetwork:
     """Backbone and head with random weights that depend on the configuration's seed alone."""
-    if config.use_bn_in_head:
-        raise ConfigError("model.use_bn_in_head: batch normalization in the head is not available; set it to false.")
     backbone = build_backbone(
         config.arch, config.patch_size, config.image_size, channels, drop_path_rate=config.drop_path_rate, seed=config.seed
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed + 1)
-        head = DINOHead(backbone.embed_dim, config.out_dim, config.head_hidden_dim, config.head_bottleneck_dim, config.norm_last_layer)
+        head = DINOHead(
+            backbone.embed_dim,
+            config.out_dim,
+            config.head_hidden_dim,
+            config.head_bottleneck_dim,
+            config.norm_last_layer,
+            config.use_bn_in_head,
+        )
     return DINONetwork(backbone, head)
 
 
@@ -54,6 +62,16 @@ def autocast_type(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
+def _check_sizes(config: Config, multi_crop: MultiCrop, smallest: int) -> None:
+    kinds = {"global_transfo1": multi_crop.first, **({"local_transfo": multi_crop.local} if multi_crop.local_count else {})}
+    for section, kind in kinds.items():
+        if kind.side is not None and kind.side < smallest:
+            raise ConfigError(
+                f"{config.where(section)}: its views have {kind.side} px, and {config.model.arch} needs at least {smallest}; "
+                "make them larger or choose another model.arch."
+            )
+
+
 class DINO:
     """Student, teacher, targets and optimizer of a run, and the step that moves them.
 
@@ -61,14 +79,25 @@ class DINO:
         config: the resolved configuration.
         channels: of the images.
         schedules: of the whole run.
-        group: the processes; gradients and targets are shared over them.
+        group: the processes; gradients, targets and the statistics of batch norms are shared over them.
+
+    Attributes:
+        in_channels: of the views, which the network takes.
+
+    Raises:
+        ConfigError: a transform is wrong, or views do not fit the network.
     """
 
     def __init__(self, config: Config, channels: int, schedules: Schedules, group: ProcessGroup) -> None:
         self.config, self.schedules, self.group = config.model, schedules, group
         self.multi_crop = MultiCrop.from_config(config)
-        self.student = build_network(config.model, channels).to(group.device)
+        self.in_channels = self.multi_crop.channels_after(channels)
+        self.student = build_network(config.model, self.in_channels).to(group.device)
+        _check_sizes(config, self.multi_crop, self.student.backbone.smallest_side)
+        synchronize_batch_norm(self.student, group)
         self.teacher = copy.deepcopy(self.student).eval().requires_grad_(False)
+        normalize_by_the_batch(self.teacher)
+        self._normalizes_batches = has_batch_norm(self.student)
         self.targets: CentringTargets | SinkhornTargets
         if config.model.targets == "sinkhorn":
             self.targets = SinkhornTargets(config.model.out_dim)
@@ -79,11 +108,22 @@ class DINO:
         self._student_over_ranks: nn.Module = self.student
         if group.world_size > 1:
             ids = [group.device] if group.device.type == "cuda" else None
-            self._student_over_ranks = DistributedDataParallel(self.student, device_ids=ids, gradient_as_bucket_view=True)
+            self._student_over_ranks = DistributedDataParallel(
+                self.student,
+                device_ids=ids,
+                gradient_as_bucket_view=True,
+                broadcast_buffers=False,  # running statistics of batch norms are the same everywhere
+            )
         if group.device.type == "cpu":
             use_plain_attention(self.student)
             use_plain_attention(self.teacher)
         self._autocast = autocast_type(config.model.precision, group.device)
+
+    def start_from(self, config: Config, channels: Sequence[str]) -> tuple[str, ...]:
+        """Give student and teacher the weights that `model.init` names; returns what was taken over, a line each (`models.init`)."""
+        report = start_from(self.student, config, channels)
+        self.teacher.load_state_dict(self.student.state_dict())
+        return report
 
     def step(self, batch: Batch, seen: int) -> torch.Tensor:
         """One step on a batch of this process, after `seen` samples over all processes.
@@ -96,6 +136,9 @@ class DINO:
         """
         torch.manual_seed(hash((self.config.seed, seen, self.group.rank)) & 0xFFFFFFFF)  # stochastic depth
         self.student.train()
+        images = self._images_of_all(len(batch))
+        if self._normalizes_batches and not images:
+            return torch.zeros((), device=self.group.device)  # no batch, no statistics: the step is left out
         global_GBCHW, local_VBCHW = self.multi_crop(batch.to(self.group.device))
         views = [global_GBCHW, local_VBCHW] if len(local_VBCHW) else [global_GBCHW]
 
@@ -104,7 +147,9 @@ class DINO:
                 teacher_GBK, _ = self.teacher([global_GBCHW])
             student_VBK, embeddings_VBD = self._student_over_ranks(views)
         targets_GBK = self.targets(teacher_GBK, self.schedules.teacher_temperature(seen))
-        loss = dino_loss(student_VBK, targets_GBK, self.config.student_temp) * self._weight(len(batch))
+        # DDP takes the plain mean over processes, as if their batches were equal.
+        weight = len(batch) * self.group.world_size / images.clamp(min=1)
+        loss = dino_loss(student_VBK, targets_GBK, self.config.student_temp) * weight
         objective = loss
         if self.config.koleo_weight:
             spread = sum(koleo_loss(view_BD) for view_BD in embeddings_VBD[:GLOBAL_VIEWS])
@@ -121,12 +166,11 @@ class DINO:
         update_teacher(self.teacher, self.student, self.schedules.momentum(seen))
         return loss.detach()
 
-    def _weight(self, batch: int) -> torch.Tensor | float:
-        """What the mean over this process counts in DDP's plain mean over processes, which takes their batches for equal."""
+    def _images_of_all(self, here: int) -> torch.Tensor:
+        """Images of this step in all processes; of one process on the CPU, where to look at it does not wait for a GPU."""
         if self.group.world_size == 1:
-            return 1.0
-        images = sum_over_ranks(torch.tensor(float(batch), device=self.group.device))
-        return batch * self.group.world_size / images.clamp(min=1)
+            return torch.tensor(float(here))
+        return sum_over_ranks(torch.tensor(float(here), device=self.group.device))
 
     def _mixed_precision(self) -> torch.autocast | nullcontext[None]:
         if self._autocast == torch.float32:
@@ -137,12 +181,13 @@ class DINO:
         """Everything a resumed run needs, in the published layout."""
         return {
             "student": {f"module.{name}": value for name, value in self.student.state_dict().items()},
-            "teacher": self.teacher.state_dict(),
+            # The original puts a teacher with batch norm into DDP too.
+            "teacher": {f"{'module.' * self._normalizes_batches}{name}": value for name, value in self.teacher.state_dict().items()},
             "optimizer": self.optimizer.state_dict(),
             "epoch": epoch,
-            "args": argparse.Namespace(**self.config.model_dump(mode="json")),
+            "args": argparse.Namespace(**{**self.config.model_dump(mode="json"), "num_channels": self.in_channels}),
             "dino_loss": self.targets.state_dict(),
-            "fp16_scaler": None,
+            "fp16_scaler": dict(FRESH_SCALER),
             "samples_seen": seen,
         }
 
@@ -152,10 +197,10 @@ class DINO:
         Raises:
             CheckpointError: it belongs to another network.
         """
-        student: Mapping[str, torch.Tensor] = checkpoint["student"]
         try:
-            self.student.load_state_dict({name.removeprefix("module."): value for name, value in student.items()})
-            self.teacher.load_state_dict(checkpoint["teacher"])
+            for network, entry in ((self.student, "student"), (self.teacher, "teacher")):
+                saved: Mapping[str, torch.Tensor] = checkpoint[entry]
+                network.load_state_dict({name.removeprefix("module."): value for name, value in saved.items()})
             self.targets.load_state_dict(checkpoint["dino_loss"])
             self.optimizer.load_state_dict(checkpoint["optimizer"])
             return int(checkpoint["samples_seen"])

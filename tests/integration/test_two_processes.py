@@ -17,7 +17,7 @@ import torch
 from dino4cells import steps
 from dino4cells.cluster.job import JobSpec, Processes
 from dino4cells.cluster.local import LocalLauncher
-from dino4cells.config import Config
+from dino4cells.config import Config, load_config
 from dino4cells.errors import JobFailed
 from dino4cells.models.artifact import load_model
 from dino4cells.training.distributed import ProcessGroup
@@ -25,7 +25,7 @@ from dino4cells.training.targets import CentringTargets, SinkhornTargets
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # the worker is a module of its own, for torchrun too
-from worker_of_two import teacher_logits, train_unequal  # noqa: E402
+from worker_of_two import normalize, teacher_logits, train_unequal  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch is built without gloo")
 ALONE = ProcessGroup(0, 1, 0, torch.device("cpu"))
@@ -34,6 +34,8 @@ TOLERANCE = 1e-5
 # Plain gradient descent: AdamW divides by the gradient's size and makes a whole step of the rounding error where it should be zero
 # (the bias of attention's keys).
 SGD = {"optimizer": "sgd", "lr": 0.3, "weight_decay_end": 0.04, "warmup_epochs": 0}
+# Each batch norm divides rounding errors by a deviation, and there are 23: steps are smaller than SGD's.
+BATCH_NORM = {**SGD, "lr": 0.03, "arch": "xresnet18", "use_bn_in_head": True}
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,8 @@ def together(tiny_config: Callable[..., Config], draw_cells: Callable[..., str],
         "centering": tiny_config(targets="centering", **SGD),
         "sinkhorn": tiny_config(targets="sinkhorn", **SGD),
         "unequal": tiny_config(targets="centering", **SGD),
+        "batch-norm": tiny_config(targets="centering", **BATCH_NORM),
+        "unequal-batch-norm": tiny_config(targets="centering", **BATCH_NORM),
     }.items():
         (directory / f"{name}.yaml").write_text(config.to_yaml())
     environment = {"PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
@@ -75,13 +79,24 @@ def test_sinkhorn_targets_of_two_processes_are_those_of_the_whole_batch(results:
     torch.testing.assert_close(targets.sum(dim=-1), torch.ones(2, 8))
 
 
-@pytest.mark.parametrize("targets", ["centering", "sinkhorn"])
-def test_two_processes_with_half_the_batch_train_the_same_network_as_one_with_the_whole(
-    targets: str, together: Path, tiny_config: Callable[..., Config]
-) -> None:
-    alone = together / f"{targets}-1"
-    steps.train(tiny_config(targets=targets, **SGD), data=str(together / "data"), output=str(alone))
-    one, two = (torch.load(directory / "checkpoint.pth", weights_only=False) for directory in (alone, together / f"{targets}-2"))
+@pytest.mark.parametrize("first", [4, 1, 0])
+def test_batch_norm_over_two_processes_is_that_of_the_whole_batch(first: int, results: dict[str, object]) -> None:
+    whole = normalize(torch.nn.BatchNorm2d(3), first, None)
+    one, other = results[f"batch-norm-{first}"]  # type: ignore[misc]
+    for name in ("outputs", "inputs"):
+        torch.testing.assert_close(torch.cat([one[name], other[name]]), whole[name], rtol=1e-5, atol=1e-5)
+    for name in ("weight", "bias"):  # which DDP adds up
+        torch.testing.assert_close(one[name] + other[name], whole[name], rtol=1e-5, atol=1e-5)
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        assert torch.equal(one[name], other[name])
+        torch.testing.assert_close(one[name], whole[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("run", ["centering", "sinkhorn", "batch-norm"])
+def test_two_processes_with_half_the_batch_train_the_same_network_as_one_with_the_whole(run: str, together: Path) -> None:
+    alone = together / f"{run}-1"
+    steps.train(load_config(str(together / f"{run}.yaml")), data=str(together / "data"), output=str(alone))
+    one, two = (torch.load(directory / "checkpoint.pth", weights_only=False) for directory in (alone, together / f"{run}-2"))
     start = load_model(str(alone)).untrained().state_dict()
     for network in ("teacher", "student", "dino_loss"):
         for name, value in one[network].items():
@@ -90,12 +105,13 @@ def test_two_processes_with_half_the_batch_train_the_same_network_as_one_with_th
     assert moved > 1000 * TOLERANCE
     losses = [[record["loss"] for record in run["log"]] for run in (one, two)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
-    assert load_model(str(together / f"{targets}-2")).card.training.processes == 2
+    assert load_model(str(together / f"{run}-2")).card.training.processes == 2
 
 
-def test_each_image_weighs_the_same_where_one_process_has_fewer_or_none(results: dict[str, object], together: Path) -> None:
-    expected = train_unequal(together, ALONE, together=True)
-    found = results["unequal"]
+@pytest.mark.parametrize("name", ["unequal", "unequal-batch-norm"])
+def test_each_image_weighs_the_same_where_one_process_has_fewer_or_none(name: str, results: dict[str, object], together: Path) -> None:
+    expected = train_unequal(together, ALONE, together=True, name=name)
+    found = results[name]
     assert isinstance(found, dict)
     # The loss of one process is its share; their mean is the loss of the whole batch.
     assert set(found) == set(expected)
@@ -105,8 +121,8 @@ def test_each_image_weighs_the_same_where_one_process_has_fewer_or_none(results:
 
 def test_both_processes_hold_the_same_student(results: dict[str, object]) -> None:
     first, second = results["students"]  # type: ignore[misc]
-    assert {name: value for name, value in first.items() if name != "losses"} == {
-        name: value for name, value in second.items() if name != "losses"
+    assert {name: value for name, value in first.items() if "losses" not in name} == {
+        name: value for name, value in second.items() if "losses" not in name
     }
 
 

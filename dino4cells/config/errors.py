@@ -42,14 +42,17 @@ def _sentence(problem: Any, document: Document) -> str:
     path = _key(problem)
     key = ".".join(path)
     value = problem["input"]
+    place = str(document.place(path))
+    subject = place if place == f"option {key}" else f"{place}: {key}"
     if problem["loc"][-1] == "[key]":  # the name of a transform
-        return f"{document.place(path)}: {key} {_text(problem)}; name a transform of the handbook, or delete the entry"
+        text = _text(problem)
+        return f"{subject} {text}" if text.endswith("?") else f"{subject} {text}; name a transform of the handbook, or delete the entry"
     if path[0] in TRANSFORM_SECTIONS:
-        return f"{document.place(path)}: {key} {_text(problem)}, not {_shown(value)}; correct the entry"
+        return f"{subject} {_text(problem)}, not {_shown(value)}; correct the entry"
     default = _default(path)
     without = "leave the key out" if is_empty(default) else f"leave the key out for {_shown(default)}"
     near = suggestion(value, [str(choice) for choice in _choices(problem)]) if isinstance(value, str) else ""
-    return f"{document.place(path)}: {key} {_text(problem)}, not {_shown(value)}{near or f'; correct it, or {without}'}"
+    return f"{subject} {_text(problem)}, not {_shown(value)}{near or f'; correct it, or {without}'}"
 
 
 def _text(problem: Any) -> str:

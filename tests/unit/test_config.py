@@ -263,12 +263,13 @@ def test_options_win_over_the_file() -> None:
     ("option", "value", "sentence"),
     [
         ("epochs", 0, "option epochs: model.epochs must be at least 1, not 0"),
+        ("model.epochs", 0, "option model.epochs must be at least 1, not 0"),
         ("epoch", 1, "option epoch: the configuration has no such key; did you mean model.epochs?"),
         ("modle.epochs", 1, "option modle.epochs: the configuration has no such key; did you mean model.epochs?"),
         ("qwertz", 1, "option qwertz: the configuration has no such key; `dino4cells config` shows all"),
         ("neighbours", 0, "option neighbours: classification.neighbours must be at least 1, not 0"),
         ("local_transfo.Warpcell", True, "option local_transfo.Warpcell: Warpcell is no transform that is"),
-        ("local_transfo.RandomResizedCrop", "big", ": local_transfo.RandomResizedCrop must be a list of two"),
+        ("local_transfo.RandomResizedCrop", "big", "option local_transfo.RandomResizedCrop must be a list of two"),
     ],
 )
 def test_a_wrong_option_is_told_by_its_name(option: str, value: object, sentence: str) -> None:

@@ -40,6 +40,7 @@ def extract(
     overrides = overrides_of(context)
     if channels:
         overrides["embedding.channels"] = channels
+    model = model or str(overrides.get("embedding.pretrained_weights", ""))
     resolved = steps.configuration(config, "", overrides) if config else None
     if resolved is not None:
         model = model or resolved.embedding.pretrained_weights or resolved.model.output_dir or ""

@@ -90,7 +90,7 @@ def source_of(model: TrainedModel, metadata: Metadata, config: Config) -> ImageS
 
 
 def check_network(model: TrainedModel, source: ImageSource, view: ViewKind) -> None:
-    """Refuse a view that gives the network another number of channels than it takes.
+    """Refuse a view that gives the network another number of channels or smaller images than it takes.
 
     Raises:
         ConfigError: says both numbers.
@@ -100,6 +100,11 @@ def check_network(model: TrainedModel, source: ImageSource, view: ViewKind) -> N
         raise ConfigError(
             f"testing_transfo: gives the network {given} channels of {source.in_channels} in image mode {model.card.image_mode}, and the "
             f"model takes {taken}; use the transforms that the model was trained with."
+        )
+    if view.side is not None and view.side < model.backbone.smallest_side:
+        raise ConfigError(
+            f"testing_transfo: gives the network images of {view.side} px, and {model.card.arch} takes {model.backbone.smallest_side} px "
+            "and more; make them larger."
         )
 
 
@@ -141,7 +146,7 @@ def extract_features(
         progress = Progress("extract", rows.stop - rows.start, enabled=group.is_first)
         with parts[0], parts[1] if baselines else nullcontext(), progress:
             for keys, read in zip(rows, load_batches(images, rows, workers, pin_memory=group.device.type == "cuda"), strict=True):
-                batch = read if view.side is not None else _refuse_tiny(read, source, model.card.patch_size)
+                batch = read if view.side is not None else _refuse_tiny(read, source, model.backbone.smallest_side)
                 indices = np.array([index for _, index in keys])
                 here = batch.to(group.device)
                 values = [_by_row(_embed(network, view, here, model.card.seed, inputs), indices, batch, dim) for network in networks]
@@ -169,15 +174,15 @@ def _names(prefix: str, count: int) -> list[str]:
     return [f"{prefix}{index}" for index in range(count)]
 
 
-def _refuse_tiny(batch: Batch, source: ImageSource, patch: int) -> Batch:
-    """The batch without images that hold no whole patch, which become failures."""
-    fits_B = (batch.sizes_B2 >= patch).all(dim=1)
+def _refuse_tiny(batch: Batch, source: ImageSource, smallest: int) -> Batch:
+    """The batch without images that are too small for the network, such as one that holds no whole patch; they become failures."""
+    fits_B = (batch.sizes_B2 >= smallest).all(dim=1)
     if bool(fits_B.all()):
         return batch
     tiny = tuple(
         (
             index,
-            f"{source.where(index)}: is {height}×{width} px and the model's patch {patch} px; "
+            f"{source.where(index)}: is {height}×{width} px and the model takes {smallest} px and more; "
             "give larger images or resize in testing_transfo.",
         )
         for index, (height, width), fits in zip(batch.index_B.tolist(), batch.sizes_B2.tolist(), fits_B.tolist(), strict=True)

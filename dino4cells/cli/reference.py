@@ -11,6 +11,7 @@ from typing import Final, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from dino4cells.config import SECTIONS, TRANSFORM_SECTIONS, Config
+from dino4cells.config.classification import CLASSIFICATION_KEYS_OF_THE_PAPER
 from dino4cells.config.config import IGNORED_SECTIONS
 from dino4cells.config.file import preset_names
 
@@ -48,6 +49,7 @@ def page() -> str:
     return template.substitute(
         presets=_rows([f"`{name}`", _first_sentence_of_preset(name)] for name in preset_names() if name != "none"),
         ignored_sections=", ".join(f"`{name}`" for name in IGNORED_SECTIONS),
+        ignored_keys=", ".join(f"`{name}`" for name in CLASSIFICATION_KEYS_OF_THE_PAPER),
         sections="\n\n".join(_section(name) for name in SECTIONS),
         local_crops_number=_alone("local_crops_number"),
         transform_sections=_rows([f"`{name}`", Config.model_fields[name].description or ""] for name in TRANSFORM_SECTIONS),

@@ -156,9 +156,7 @@ class _Divider(Generic[AnyCells]):
             first = f" (the first: {ids[0]!r})" if ids else ""
             raise DataError(f"{url}: none of its {len(ids):,} IDs{first} is in {cells.source}; give files of one data set.")
         if unknown:
-            self.warnings.append(
-                f"{url}: {len(unknown):,} of its {len(ids):,} IDs (the first is {unknown[0]!r}) are not in {cells.source}."
-            )
+            self.warnings.append(f"{url}: {len(unknown):,} of its {len(ids):,} IDs (the first: {unknown[0]!r}) are not in {cells.source}.")
         return cells.take(np.flatnonzero(chosen))
 
     def _without(self, cells: AnyCells, others: AnyCells) -> AnyCells:
@@ -188,6 +186,6 @@ class _Divider(Generic[AnyCells]):
             shared = set(train.frame[ID].astype(str)) & set(valid.frame[ID].astype(str))
             if shared:
                 self.warnings.append(
-                    f"{len(shared):,} IDs (the first is {min(shared)!r}) are in training and in validation, so that its score is too good; "
+                    f"{len(shared):,} IDs (the first: {min(shared)!r}) are in training and in validation, so that its score is too good; "
                     "split by ID."
                 )

@@ -150,7 +150,7 @@ def _zeros_and_ones(table: LabelTable, name: str) -> NDArray[np.float32]:
     if wrong_N.any():
         row = int(wrong_N.argmax())
         raise DataError(
-            f"{table.source}, cell {row + 1}: the column '{name}' holds {table.frame[name].iloc[row]!r} where a label is 0 or 1; "
+            f"{table.source}, cell {row + 1}: the column '{name}' holds '{table.frame[name].iloc[row]}' where a label is 0 or 1; "
             "correct it, or name the columns of labels in embedding.target_labels."
         )
     return values_N

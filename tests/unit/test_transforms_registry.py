@@ -80,7 +80,7 @@ def test_every_transform_is_built_by_its_name_and_says_what_it_does(name: str) -
     assert "\n" not in description.summary
     for parameter in description.parameters:
         assert parameter.type
-        assert parameter.name in TRANSFORMS[name].__dataclass_fields__
+        assert hasattr(transform, parameter.name)
         assert (parameter.default is None) == (parameter.name in REQUIRED.get(name, {}))
 
 

@@ -5,12 +5,15 @@ Dimensions: N samples, C channels, H height, W width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from dino4cells.augment.draws import Draws
 from dino4cells.augment.geometry import Geometric
 from dino4cells.augment.homography import resample
 from dino4cells.augment.intensity import Intensity
+from dino4cells.augment.stages import Transform
 
 UNLIKELY = 1e-4
 """A sound generator falls below this once in ten thousand seeds; the keys are fixed, so that a passing test passes for ever."""
@@ -40,6 +43,21 @@ def apply(transform: Intensity, views_NCHW: torch.Tensor) -> torch.Tensor:
 
 def changed(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
     return (before != after).flatten(1).any(dim=1)
+
+
+def one_after_the_other(transforms: Sequence[Transform], image_CHW: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """One image through its transforms in their order, each alone, with a resampling of its own and the draws of the sample's key."""
+    image = image_CHW
+    for position, transform in enumerate(transforms):
+        own = Draws(key.reshape(1)).of_transform(position)
+        if isinstance(transform, Intensity):
+            image = transform.apply(image[None], own)[0]
+            continue
+        images, stored = transform.prepare(image[None], torch.tensor([image.shape[1:]]))
+        maps, outputs = transform.homography(stored.float(), own)
+        side = (int(outputs[0, 0]), int(outputs[0, 1]))
+        image = resample(images, stored, maps[None], side, axes_BV2=transform.outside.axes(maps[None]))[0, 0]
+    return image
 
 
 def views(transform: Geometric, image: torch.Tensor, count: int) -> torch.Tensor:

@@ -23,7 +23,7 @@ REASON_FILE = "DINO4CELLS_REASON_FILE"
 
 # torchrun's own account of a failed process; it says less than the process did and is shown only when that left no reason. Its
 # warnings are single lines, its errors the beginning of its last words.
-_AGENT_LINE = re.compile(r"^(?P<level>[WE])\d{4} .*torch/distributed/(run|elastic)")
+AGENT_LINE = re.compile(r"^(?P<level>[WE])\d{4} .*torch/distributed/(run|elastic)")
 _KILL_AFTER_SECONDS = 60
 
 
@@ -96,7 +96,7 @@ def _pass_on(process: subprocess.Popen[str]) -> list[str]:
     withheld: list[str] = []
     failing = False
     for line in process.stdout or ():
-        agent = _AGENT_LINE.match(line)
+        agent = AGENT_LINE.match(line)
         failing = failing or (agent is not None and agent["level"] == "E")
         if failing or agent:
             withheld.append(line)

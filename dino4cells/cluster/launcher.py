@@ -1,0 +1,281 @@
+"""Runs a job on a cluster as a PyTorchJob: from the pod of a pipeline's step, or from any machine with a kubeconfig."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from types import FrameType
+
+from kubernetes.client import ApiClient
+
+from dino4cells.cluster.client import Cluster, ClusterError, Conflict, Json, connect, within
+from dino4cells.cluster.failures import ClusterJobFailed, Failure, duration
+from dino4cells.cluster.job import JobSpec
+from dino4cells.cluster.names import job_name
+from dino4cells.cluster.objects import Job, job_from
+from dino4cells.cluster.pytorchjob import render
+from dino4cells.cluster.states import Limits, State
+from dino4cells.cluster.watching import JobPods, JobWatch
+from dino4cells.errors import ConfigError, JobFailed
+
+# A pod that is asked to stop is killed after 30 seconds by default; until then the job must be gone.
+_STOPPED_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class LauncherPod:
+    """The pod that this process runs in (from the downward API); a job that it owns is deleted with it."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class LauncherSettings:
+    """What a launcher needs to know beside the job.
+
+    Attributes:
+        namespace: of the job.
+        run: identifier of the run that the job belongs to, or nothing. It makes part of the job's name: a step that is tried again finds
+            the job of its first try, another run never does.
+        pod: that owns the job, or None: the job outlives this process if that is killed.
+        template: what the cluster adds to a job that names no image: image, resources, secrets, configuration, placement, tolerated
+            failures, and variables of the environment.
+        limits: how long the job may stay in each state.
+        round_seconds: whole seconds between two looks at the job.
+        last_lines: so many lines of a failed pod's log make part of the failure.
+    """
+
+    namespace: str
+    run: str = ""
+    pod: LauncherPod | None = None
+    template: JobSpec | None = None
+    limits: Limits = field(default_factory=Limits)
+    round_seconds: int = 2
+    last_lines: int = 20
+
+
+class _Stopped(BaseException):
+    """A signal asked this process to stop."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number.name)
+        self.signal = number
+
+
+@dataclass(frozen=True)
+class PyTorchJobLauncher:
+    """A PyTorchJob of the Training Operator v1, created, watched to its end and cleaned up.
+
+    A job that is there already with the same specification is taken over: this process, or the pod it ran in, was started again. Its log
+    is shown from the beginning, as far as the cluster has kept it, so that the log of each try is whole. A job that has failed is replaced,
+    and so is one that has succeeded unless the same run started it; the new one goes on from its checkpoints.
+
+    Nothing keeps a GPU when `run` ends. A job that succeeded or that the operator called failed is left to be looked at for as long as it
+    says, once its pods have ended; any other is deleted, after its log was read.
+
+    Attributes:
+        settings: where and how.
+        connect: makes a client of the cluster's API.
+        clock, sleep, jitter: time and chance; replaced in tests.
+    """
+
+    settings: LauncherSettings
+    connect: Callable[[], ApiClient] = connect
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    jitter: Callable[[], float] = random.random
+
+    def run(self, job: JobSpec) -> None:
+        """Return when the job has succeeded; print its log and each change of its state.
+
+        Raises:
+            ConfigError: the job cannot run on a cluster, or another job has its name.
+            ClusterError: the cluster refuses what this launcher must do, or did not answer for too long.
+            JobFailed: it did not succeed (`ClusterJobFailed.failure` holds what is known), or this process was asked to stop.
+        """
+        job = self._completed(job)
+        name = job_name(job, self.settings.run)
+        manifest = render(job, self.settings.namespace, name=name)
+        if self.settings.pod:
+            manifest["metadata"]["ownerReferences"] = self._owners()
+
+        def say(text: str) -> None:
+            _print(f"{name}: {text}")
+
+        cluster = Cluster(self.settings.namespace, self.connect, self.settings.limits.unreachable, self.clock, self.sleep, self.jitter, say)
+        with contextlib.closing(cluster), _stop_signals() as signals:
+            watch: list[JobWatch] = []
+            try:
+                found = self._submitted(cluster, name, manifest, job.fingerprint(), say)
+                watch.append(JobWatch(cluster, found, self.settings.limits, say, _print, self.settings.last_lines))
+                failure = self._watched(watch[0])
+            except BaseException as error:
+                signals.hold()
+                stop = error.signal if isinstance(error, _Stopped) else None
+                self._abandon(cluster, name, job.fingerprint(), watch[0] if watch else None, say)
+                if stop is None:
+                    raise
+                raise JobFailed(
+                    f"{name}: was stopped by {stop.name} and deleted; run it again to go on from its last checkpoint."
+                ) from None
+            signals.hold()
+            watch[0].finish_log(self.sleep, self.settings.round_seconds)
+            if failure is not None:
+                failure = watch[0].with_last_lines(failure)
+            self._release(cluster, watch[0], say)
+            if failure is not None:
+                raise ClusterJobFailed(failure)
+
+    def _completed(self, job: JobSpec) -> JobSpec:
+        template = self.settings.template
+        if template is None or job.image:
+            return job
+        return replace(
+            template,
+            name=job.name,
+            module=job.module,
+            arguments=job.arguments,
+            nodes=job.nodes,
+            processes_per_node=job.processes_per_node,
+            environment={**template.environment, **job.environment},
+        )
+
+    def _owners(self) -> list[Json]:
+        pod = self.settings.pod
+        return [{"apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid}] if pod else []
+
+    # Beginning
+
+    def _submitted(self, cluster: Cluster, name: str, manifest: Json, fingerprint: str, say: Callable[[str], None]) -> Job:
+        """The job as it was created, or the one that was there already."""
+        since = self.clock()
+        while True:
+            try:
+                created = job_from(cluster.create_job(manifest))
+            except Conflict:
+                item = cluster.job(name)
+            else:
+                say(f"submitted to namespace {self.settings.namespace}")
+                return created
+            there = job_from(item) if item else None
+            if there is not None and there.fingerprint != fingerprint:
+                raise ConfigError(
+                    f"job {name}: namespace {self.settings.namespace} has another job of this name; "
+                    f"delete it (kubectl delete pytorchjob {name} -n {self.settings.namespace}) or give this one another name."
+                )
+            if there is not None and not there.deleting:
+                if not there.is_finished or ("Succeeded" in there.conditions and self.settings.run):
+                    self._own(cluster, name, say)
+                    say("is there already with the same specification; taken over, with its log from the beginning")
+                    return there
+                say("has ended before; replaced")
+                cluster.delete_job(name, there.uid)
+            if self.clock() - since > self.settings.limits.ended:
+                raise ClusterError(f"job {name}: is being deleted and does not go; see kubectl describe pytorchjob {name} and run again.")
+            self.sleep(self.settings.round_seconds)
+
+    def _own(self, cluster: Cluster, name: str, say: Callable[[str], None]) -> None:
+        if self.settings.pod is None:
+            return
+        try:
+            cluster.own_job(name, self._owners())
+        except ClusterError as error:
+            say(f"keeps its former owner, with whose pod it will be deleted ({within(error)})")
+
+    def _watched(self, watch: JobWatch) -> Failure | None:
+        """Watch the job to its end: why it does not succeed, or None."""
+        seconds = 0
+        while True:
+            begun = self.clock()
+            outcome = watch.look(seconds)
+            if isinstance(outcome, Failure):
+                return outcome
+            if outcome is State.SUCCEEDED:
+                return None
+            seconds = self.settings.round_seconds
+            # The watch of the pods lasts as long as a round, unless the cluster or a proxy ends it before.
+            rest = begun + seconds - self.clock()
+            if rest > 0:
+                self.sleep(rest)
+
+    # End
+
+    def _release(self, cluster: Cluster, watch: JobWatch, say: Callable[[str], None]) -> None:
+        """See that a job that has ended, or is given up, holds nothing."""
+        name, limit, job = watch.job.name, self.settings.limits.ended, watch.job
+        end, pods = self.clock() + limit, JobPods(cluster.with_patience(limit), name)
+        try:
+            if not job.is_finished:
+                cluster.with_patience(limit).delete_job(name, job.uid)
+            while True:
+                pods.update(0)
+                holding = [pod for pod in pods.now.values() if pod.holds_resources]
+                if not holding:
+                    return
+                if self.clock() >= end:
+                    break
+                self.sleep(self.settings.round_seconds)
+            if job.is_finished:
+                cluster.with_patience(limit).delete_job(name, job.uid)
+            where = ", ".join(f"{pod.name} on {pod.node or 'no node'}" for pod in holding)
+            say(f"deleted, since pods of it have not ended {duration(limit)} after it did ({where})")
+        except ClusterError as error:
+            say(f"could not be cleaned up ({within(error)}); kubectl delete pytorchjob {name} -n {self.settings.namespace} does it")
+
+    def _abandon(self, cluster: Cluster, name: str, fingerprint: str, watch: JobWatch | None, say: Callable[[str], None]) -> None:
+        """Read what there is to read and delete the job, in the little time that a process has which is asked to stop."""
+        with contextlib.suppress(ClusterError):
+            if watch is not None:
+                watch.follow_log()
+        hasty = cluster.with_patience(_STOPPED_SECONDS)
+        try:
+            # Where the request that creates the job was interrupted, the cluster alone knows whether it is there.
+            item = hasty.job(name)
+            there = job_from(item) if item else None
+            if there is not None and there.fingerprint == fingerprint and not there.is_finished:
+                hasty.delete_job(name, there.uid)
+        except ClusterError as error:
+            if watch is not None:
+                say(f"could not be cleaned up ({within(error)}); kubectl delete pytorchjob {name} -n {self.settings.namespace} does it")
+
+
+class _Signals:
+    """Whether SIGTERM and Ctrl-C interrupt what this process does."""
+
+    def __init__(self) -> None:
+        self._held = False
+
+    def hold(self) -> None:
+        """From now on they do not: cleaning up goes on to its end."""
+        self._held = True
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """Interrupt, once."""
+        if not self._held:
+            self._held = True
+            raise _Stopped(signal.Signals(number))
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[_Signals]:
+    """SIGTERM and Ctrl-C raise `_Stopped`, wherever the program is, until they are held."""
+    signals, before = _Signals(), {}
+    with contextlib.suppress(ValueError):  # not the main thread, which alone may set handlers
+        for name in (signal.SIGTERM, signal.SIGINT):
+            before[name] = signal.signal(name, signals.receive)
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from dino4cells import storage
 from dino4cells.artifacts import ArtifactWriter, SingleFile, is_complete, open_artifact
 from dino4cells.augment.normalization import needs_data_statistics
+from dino4cells.augment.registry import check_transforms
 from dino4cells.cluster.job import JobSpec, Processes
 from dino4cells.config import Config, load_config, parse_config
 from dino4cells.data.embedded import simulated_cells
@@ -71,8 +72,11 @@ def _resolved(source: str, preset: str, overrides: str | Mapping[str, object]) -
             raise ConfigError(f"overrides: '{wrong[0]}' is no key=value; write for example 'epochs=20 model.seed=1'.")
         overrides = dict(pair.split("=", 1) for pair in pairs)
     if "\n" in source or ": " in source:
-        return parse_config(source, where="config", preset=preset, overrides=overrides)
-    return load_config(source or None, preset=preset, overrides=overrides)
+        config = parse_config(source, where="config", preset=preset, overrides=overrides)
+    else:
+        config = load_config(source or None, preset=preset, overrides=overrides)
+    check_transforms(config)
+    return config
 
 
 def configuration_of(model: str, overrides: Mapping[str, object]) -> Config:

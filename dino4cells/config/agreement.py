@@ -93,6 +93,7 @@ def _settle_local_crops_scale(document: Document) -> None:
             f"{document.place(('model', 'local_crops_scale'))}: model.local_crops_scale {wanted} is not used, since "
             f"local_transfo.RandomResizedCrop has the scale {scale} ({place}); make them agree, or delete one"
         )
+        model["local_crops_scale"] = scale
     elif by_position is not None:
         section["RandomResizedCrop"] = [active, [*by_position[:1], list(wanted), *by_position[2:]]]
     else:

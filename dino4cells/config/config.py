@@ -109,8 +109,8 @@ class Config(BaseModel):
         """
         section, *rest = path
         inside = (section, rest[0], "1", *rest[1:]) if len(rest) > 1 else path
-        place = f"{self._places.place(inside)}: " if self._places.places else ""
-        return place + ".".join(path)
+        place, key = str(self._places.place(inside)), ".".join(path)
+        return key if not self._places.places else place if place == f"option {key}" else f"{place}: {key}"
 
     def __eq__(self, other: object) -> bool:
         """Equal content; warnings are about the file that it came from."""

@@ -81,7 +81,7 @@ def test_a_file_of_the_handbooks_shape_is_understood() -> None:
     assert config.model.root is None
     assert config.model.lr == 5e-4
     assert config.model.epochs == 12
-    assert config.model.local_crops_scale == (0.2, 0.5)
+    assert config.model.local_crops_scale == (0.05, 0.4)
     assert config.model.sample_single_cells is False
     assert config.embedding.num_augmentation_repetitions == 0
     assert config.embedding.target_labels is False

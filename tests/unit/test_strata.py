@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dino4cells import steps
 from dino4cells.config import load_config
 from dino4cells.data.metadata import Metadata, read_metadata
 from dino4cells.data.sampler import SampleOrder
@@ -157,3 +158,10 @@ def test_a_million_rows_are_read_in_seconds(order_of: MakeOrder) -> None:
 
     assert time.process_time() - started < 5
     assert order.rows == count
+
+
+def test_a_pipeline_run_is_refused_before_it_starts_where_a_class_cannot_be_drawn(tmp_path: Path) -> None:
+    TABLE.to_csv(tmp_path / "metadata.csv", index=False)
+    overrides = "model.datatype=HPABalanced embedding.target_labels=cytosol,golgi"
+    with pytest.raises(DataError, match="there is no column 'golgi'"):
+        steps.check_run("", "handbook", overrides, data=str(tmp_path), label="cell_type", group="")

@@ -180,7 +180,9 @@ def _column(cells: _Cells, name: str, purpose: str) -> np.ndarray:
     empty = values.isna() | (values.astype(str).str.strip() == "")
     if empty.any():
         row = int(empty.to_numpy().argmax())
-        place = f"{cells.source}, cell {row + 1} ({cells.frame['file'].iloc[row]})"
+        # Features in one file have labels alone.
+        said = next((f" ({cells.frame[column].iloc[row]})" for column in ("file", "Image_Name", "ID") if column in cells.frame), "")
+        place = f"{cells.source}, cell {row + 1}{said}"
         more = f" (and in {empty.sum() - 1:,} more)" if empty.sum() > 1 else ""
         raise DataError(f"{place}: the column '{name}' is empty{more}; fill it in metadata.csv or delete the cell's row{cells.then}.")
     return values.to_numpy(dtype=object)

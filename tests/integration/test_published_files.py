@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,13 @@ from dino4cells import steps, storage
 from dino4cells.cluster.job import Processes
 from dino4cells.cluster.local import LocalLauncher
 from dino4cells.config import Config
+from dino4cells.data.metadata import read_metadata
 from dino4cells.errors import ArtifactError, DataError
 from dino4cells.features.store import read_features
 from dino4cells.models.artifact import load_card, load_model
+from dino4cells.training.distributed import ProcessGroup
+from dino4cells.training.fit import fit
+from dino4cells.training.interruption import Interrupted
 
 MakeConfig = Callable[..., Config]
 
@@ -163,12 +169,17 @@ def test_features_of_a_file_are_classified(cells: Path, dino4cells: Callable[...
     config = configured(cells, cells / "model", labels=False)
     assert dino4cells("train", "--config", config).code == 0
     assert dino4cells("extract", "--config", config).code == 0
-    judged = dino4cells(
-        "classify", "--config", config, "--features", cells / "features.pth", "--output", tmp_path / "judged", "--folds", "2"
-    )
+    words = ("--config", config, "--features", cells / "features.pth", "--output", tmp_path / "judged", "--folds", "2")
+    judged = dino4cells("classify", *words)
     assert judged.code == 0, judged.err
     assert "protein_location" in judged.out
     assert (tmp_path / "judged" / "report.html").exists()
+
+    features, _, cell_types, ids = torch.load(cells / "features.pth", weights_only=True)
+    torch.save([features, [""] * 24, cell_types, ids], cells / "features.pth")
+    empty = dino4cells("classify", *words, "--overwrite")
+    assert empty.code == 2
+    assert "features.pth, cell 1 (field-0): the column 'protein_location' is empty (and in 23 more)" in empty.err
 
 
 def test_images_that_cannot_be_read_keep_their_rows_and_are_announced(
@@ -272,14 +283,6 @@ def test_a_resumed_run_goes_on_from_its_checkpoint_and_not_from_the_starting_wei
 
 def interrupt_after(records: int, config: Config, data: str, output: Path) -> None:
     """A run that is asked to stop (SIGTERM) at its n-th logged step."""
-    import os
-    import signal
-
-    from dino4cells.data.metadata import read_metadata
-    from dino4cells.training.distributed import ProcessGroup
-    from dino4cells.training.fit import fit
-    from dino4cells.training.interruption import Interrupted
-
     seen: list[int] = []
 
     def stop(dino: object, samples: int, seconds: float) -> None:

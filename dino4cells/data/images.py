@@ -85,7 +85,7 @@ def _in_range(array: NDArray[np.generic], kind: str) -> tuple[torch.Tensor, str]
     if array.dtype.kind == "b":
         return torch.from_numpy(array.astype(np.uint8) * np.uint8(255)), "1-bit"
     if array.dtype.kind == "f":
-        real = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        real = torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
         low, high = float(real.min()), float(real.max())
         if not (low >= 0 and high <= 1):  # also where one is not a number
             raise ValueError(
@@ -95,7 +95,7 @@ def _in_range(array: NDArray[np.generic], kind: str) -> tuple[torch.Tensor, str]
     if array.dtype.kind != "u" or array.dtype.itemsize > 2:
         raise ValueError(f"{kind} of type {array.dtype}; uint8, uint16 and floating point numbers in [0, 1] are supported")
     native = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
-    return _scaled(torch.from_numpy(native.copy() if not native.flags.writeable else native))
+    return _scaled(torch.from_numpy(native if native.flags.writeable else native.copy()))
 
 
 def _scaled(pixels: torch.Tensor) -> tuple[torch.Tensor, str]:

@@ -119,7 +119,7 @@ def _parse(content: bytes, source: str, layout: Layout) -> pd.DataFrame:
             # Rows longer than the header; without `index_col` pandas would take their first cell for a row name, and shift the columns.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             # Only an empty cell is missing: 'NA' and 'None' are class names somewhere.
-            text = dict.fromkeys((FILE, IMAGE_NAME, "ID", *layout.columns), str)
+            text = dict.fromkeys((FILE, IMAGE_NAME, "ID", *layout.columns, *([CHANNEL_WIDTH] if layout.has_strips else [])), str)
             frame = pd.read_csv(io.BytesIO(content), dtype=text, keep_default_na=False, na_values=[""], low_memory=False, index_col=False)
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DataError(f"{source}: not a CSV that can be read ({str(error).strip()}); save it as comma-separated UTF-8 text.") from error

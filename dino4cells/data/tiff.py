@@ -20,7 +20,18 @@ MAX_CHANNELS = 12
 CHANNEL_AXES = "CSQI"
 _MEANING = {"Z": "planes along Z", "T": "points in time", "P": "positions", "R": "positions", "H": "lifetimes", "E": "wavelengths"}
 
-_STUMBLES = (RuntimeError, ValueError, LookupError, ArithmeticError, TypeError, OSError, struct.error, zlib.error, MemoryError)
+_STUMBLES = (
+    RuntimeError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    TypeError,
+    OSError,
+    struct.error,
+    zlib.error,
+    MemoryError,
+    Image.DecompressionBombError,
+)
 """Damage comes to light wherever tifffile happens to stumble over it."""
 
 

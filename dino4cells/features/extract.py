@@ -5,6 +5,7 @@ Dimensions: B batch, C channels, H height, W width, D embedding.
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -21,6 +22,7 @@ from dino4cells.artifacts import ArtifactWriter, FileEntry
 from dino4cells.augment.draws import sample_keys
 from dino4cells.augment.views import ViewKind
 from dino4cells.config import Config
+from dino4cells.data.channels import are_numbered
 from dino4cells.data.dataset import Batch, CellImages, load_batches, to_unit_range
 from dino4cells.data.metadata import Metadata
 from dino4cells.data.sampler import EpochAndIndex
@@ -35,6 +37,7 @@ from dino4cells.training.distributed import ProcessGroup, gather_from_ranks
 
 # What a process reports: the files it published, its failed rows, its images per second.
 Share = tuple[list[FileEntry], int, float]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,11 @@ def extract_features(
     """
     store.check_columns(metadata.frame, metadata.source)
     source = source_of(model, metadata, config)
+    if group.is_first and are_numbered(source.channels) and not are_numbered(model.card.channels):
+        logger.warning(
+            "%s: the data do not name their channels; they are taken for the model's, in this order: %s. Names in channels.txt make sure.",
+            metadata.source, ", ".join(model.card.channels),
+        )  # fmt: skip
     view = ViewKind.from_sections(config, ("testing_transfo",))
     check_network(model, source, view)
     networks = [model.backbone, model.untrained()] if baselines else [model.backbone]

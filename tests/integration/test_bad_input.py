@@ -229,7 +229,7 @@ def test_another_number_of_channels_than_the_model_has(dino4cells: Command, my_c
 def test_the_models_channels_in_another_order(dino4cells: Command, my_cells: Path, finished: Path, tmp_path: Path) -> None:
     (my_cells / "channels.txt").write_text("protein\nmicrotubules\nnucleus\nER\n")
     answer = dino4cells("extract", "--model", finished / "model", "--data", my_cells, "--output", tmp_path / "features")
-    assert_refused(answer, "the channels are protein, microtubules, nucleus, ER", "in the model's order")
+    assert_refused(answer, "the channels are protein, microtubules, nucleus, ER", "add --channels microtubules,protein,nucleus,ER.")
 
 
 def test_channel_names_that_do_not_fit_the_images(dino4cells: Command, my_cells: Path, tiny_yaml: str, tmp_path: Path) -> None:

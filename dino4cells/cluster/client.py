@@ -1,59 +1,20 @@
-"""The few requests to a cluster's API that a launcher makes, each bounded in time and repeated until the cluster answers.
+"""What a launcher asks a cluster about its job: the few requests that it makes, in one namespace.
 
 Every answer is the object as the API gives it (JSON): the models of the `kubernetes` package know neither PyTorchJobs nor `sinceTime`,
-without which a log cannot be read on from where it was left. The package gives what is hard: where the cluster is and who asks
-(kubeconfig, the token of a pod, plug-ins), TLS, and the connections.
+without which a log cannot be read on from where it was left.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import random
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-import urllib3
-from kubernetes import config as kubernetes_config
-from kubernetes.client import ApiClient, Configuration
-from kubernetes.client.exceptions import ApiException
-
+from dino4cells.cluster.api import Api, Conflict, Expired, Json, Refused, read_json, read_lines
 from dino4cells.cluster.pytorchjob import API_VERSION, CONTAINER, PLURAL
-from dino4cells.errors import ConfigError, Dino4CellsError
-
-Json = dict[str, Any]
-T = TypeVar("T")
 
 JOBS = f"{PLURAL}.{API_VERSION.partition('/')[0]}"
-_REPEATED = frozenset({408, 429, 500, 502, 503, 504})
-_CONNECT_SECONDS = 10.0
-_READ_SECONDS = 30.0
-_SHORTEST_SECONDS = 5.0
-_LONGEST_PAUSE = 30.0
-_QUIET_SECONDS = 10.0
-
-
-class ClusterError(Dino4CellsError):
-    """The cluster refuses a request; the message says which and what would allow it."""
-
-
-class ClusterUnreachable(ClusterError):
-    """The cluster's API gave no answer for as long as it was waited for."""
-
-
-class Conflict(ClusterError):
-    """An object of this name is there already."""
-
-
-class Expired(ClusterError):
-    """The version that a watch was to go on from is too old: list again."""
-
-
-def within(error: ClusterError) -> str:
-    """What an error says, as a part of another sentence."""
-    return str(error).rstrip(".")
 
 
 @dataclass(frozen=True)
@@ -64,54 +25,15 @@ class LogPart:
     complete: bool
 
 
-def connect() -> ApiClient:
-    """A client for the cluster that this process runs in, or that the kubeconfig of this machine names.
-
-    Raises:
-        ConfigError: there is neither.
-    """
-    configuration = Configuration()
-    try:
-        if os.environ.get("KUBERNETES_SERVICE_HOST"):
-            kubernetes_config.load_incluster_config(client_configuration=configuration)
-        else:
-            kubernetes_config.load_kube_config(client_configuration=configuration)
-    except kubernetes_config.ConfigException as error:
-        raise ConfigError(f"cluster: none is configured ({error}); set KUBECONFIG, or run inside a cluster.") from error
-    configuration.retries = False  # repeating is done here, where it is counted
-    return ApiClient(configuration)
-
-
-@dataclass
+@dataclass(frozen=True)
 class Cluster:
-    """The API of one cluster in one namespace.
+    """What stands in one namespace of a cluster."""
 
-    Attributes:
-        namespace: of all objects.
-        connect: makes a client; called again when the cluster no longer knows the token, which tokens of pods outlive only for an hour.
-        patience: seconds without an answer after which a request fails; 0 asks once.
-        clock, sleep: time, monotonic.
-        jitter: numbers from 0 to 1 by which pauses differ, so that many launchers do not ask all at once.
-        say: told when the cluster does not answer for long.
-    """
-
-    namespace: str
-    connect: Callable[[], ApiClient] = connect
-    patience: float = 15 * 60.0
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
-    jitter: Callable[[], float] = random.random
-    say: Callable[[str], None] = print
-    _client: list[ApiClient] = field(default_factory=list, repr=False)
+    api: Api
 
     def with_patience(self, seconds: float) -> Cluster:
-        """The same cluster, waited for this long; it shares the connections."""
-        return replace(self, patience=seconds)
-
-    def close(self) -> None:
-        """Close the connections."""
-        while self._client:
-            self._client.pop().close()
+        """The same, waited for this long; it shares the connections."""
+        return replace(self, api=replace(self.api, patience=seconds))
 
     # Jobs
 
@@ -160,12 +82,12 @@ class Cluster:
             "timeoutSeconds": str(seconds),
             "allowWatchBookmarks": "true",
         }
-        lines, _ = self._request("GET", self._path("pods"), "watch", "pods", _read_lines, query=query, watch_seconds=seconds)
+        lines, _ = self.api.request("GET", self._path("pods"), "watch", "pods", read_lines, query=query, watch_seconds=seconds)
         events = []
         for line in lines:
             event = json.loads(line)
             if event["type"] == "ERROR":  # 410, or whatever else the cluster cannot go on from
-                raise Expired(f"{self.namespace}: the watch of pods ended ({event['object'].get('message', '')}); list them again.")
+                raise Expired(f"{self.api.namespace}: the watch of pods ended ({event['object'].get('message', '')}); list them again.")
             version = event["object"]["metadata"]["resourceVersion"]
             if event["type"] != "BOOKMARK":
                 events.append(event)
@@ -189,8 +111,8 @@ class Cluster:
         query.update({"sinceTime": since} if since else {})
         query.update({"tailLines": str(tail)} if tail is not None else {})
         try:
-            lines, complete = self._request("GET", f"{self._path('pods', pod)}/log", "get", "pods/log", _read_lines, query=query)
-        except _Refused as refused:
+            lines, complete = self.api.request("GET", f"{self._path('pods', pod)}/log", "get", "pods/log", read_lines, query=query)
+        except Refused as refused:
             if refused.status in (400, 404):  # the container has not started, or is gone
                 return None
             raise
@@ -203,141 +125,18 @@ class Cluster:
     # Requests
 
     def _jobs(self, name: str = "") -> str:
-        return f"/apis/{API_VERSION}/namespaces/{self.namespace}/{PLURAL}" + (f"/{name}" if name else "")
+        return f"/apis/{API_VERSION}/namespaces/{self.api.namespace}/{PLURAL}" + (f"/{name}" if name else "")
 
     def _path(self, kind: str, name: str = "") -> str:
-        return f"/api/v1/namespaces/{self.namespace}/{kind}" + (f"/{name}" if name else "")
+        return f"/api/v1/namespaces/{self.api.namespace}/{kind}" + (f"/{name}" if name else "")
 
     def _found(self, method: str, path: str, verb: str, resource: str, **options: Any) -> Json | None:
         try:
             return self._json(method, path, verb, resource, **options)
-        except _Refused as refused:
+        except Refused as refused:
             if refused.status == 404 and not refused.unknown_kind:
                 return None
             raise
 
     def _json(self, method: str, path: str, verb: str, resource: str, **options: Any) -> Json:
-        return self._request(method, path, verb, resource, _read_json, **options)
-
-    def _request(
-        self,
-        method: str,
-        path: str,
-        verb: str,
-        resource: str,
-        read: Callable[[urllib3.HTTPResponse], T],
-        *,
-        query: Mapping[str, str] | None = None,
-        body: Json | None = None,
-        content_type: str = "application/json",
-        watch_seconds: float = 0,
-    ) -> T:
-        """Ask until the cluster answers or the patience is at its end, with pauses that grow."""
-        since, pause, renewed, told = self.clock(), 1.0, False, False
-        timeout = max(_SHORTEST_SECONDS, min(self.patience, _READ_SECONDS))
-        while True:
-            wanted = 0.0
-            try:
-                if not self._client:
-                    self._client.append(self.connect())
-                response = self._client[0].call_api(
-                    path,
-                    method,
-                    query_params=list((query or {}).items()),
-                    header_params={"Accept": "application/json", "Content-Type": content_type},
-                    body=body,
-                    auth_settings=["BearerToken"],
-                    _return_http_data_only=True,
-                    _preload_content=False,
-                    _request_timeout=(min(timeout, _CONNECT_SECONDS), timeout + watch_seconds),
-                )
-                try:
-                    return read(response)
-                finally:
-                    response.release_conn()
-            except ApiException as error:
-                if error.status == 401 and not renewed:
-                    renewed = True
-                    self.close()
-                    continue
-                if error.status and error.status not in _REPEATED:
-                    raise self._refusal(error, verb, resource) from None
-                reason = f"{error.status} {error.reason}" if error.status else str(error.reason).splitlines()[0]
-                wanted = _retry_after(error)
-            except (urllib3.exceptions.HTTPError, OSError, json.JSONDecodeError) as error:
-                reason = _plainly(error)
-            waited = self.clock() - since
-            if waited + pause > self.patience:
-                raise ClusterUnreachable(
-                    f"cluster: its API did not answer for {waited:.0f} seconds ({verb} {resource}: {reason}); "
-                    "see whether it is reachable (kubectl get nodes) and run again."
-                )
-            if waited > _QUIET_SECONDS and not told:
-                told = True
-                self.say(f"the cluster's API does not answer ({reason}); asking on for up to {self.patience:.0f} seconds")
-            self.sleep(max(wanted, pause * (0.5 + self.jitter() / 2)))
-            pause = min(2 * pause, _LONGEST_PAUSE)
-
-    def _refusal(self, error: ApiException, verb: str, resource: str) -> ClusterError:
-        words = _message(error)
-        if error.status == 401:
-            return ClusterError("cluster: does not know who asks (401), even with a new token; log in again, or mount the service account.")
-        if error.status == 403 and " cannot " in words:
-            return ClusterError(
-                f"namespace {self.namespace}: this account may not {verb} {resource} ({words}); give its role that verb, "
-                f"and test it by kubectl auth can-i {verb} {resource} -n {self.namespace}."
-            )
-        if error.status == 404 and resource == JOBS and ("page not found" in words or "could not find the requested resource" in words):
-            sentence = "cluster: knows no PyTorchJob; install the Training Operator (v1), whose jobs these are."
-            return _Refused(sentence, 404, unknown_kind=True)
-        if error.status == 409:
-            return Conflict(f"namespace {self.namespace}: {words}; use another name.")
-        if error.status == 410:
-            return Expired(f"namespace {self.namespace}: {words}; list again.")
-        return _Refused(f"namespace {self.namespace}: the cluster refuses to {verb} {resource} ({error.status}: {words}).", error.status)
-
-
-class _Refused(ClusterError):
-    """A refusal that a caller may know what to make of."""
-
-    def __init__(self, sentence: str, status: int, unknown_kind: bool = False) -> None:
-        super().__init__(sentence)
-        self.status, self.unknown_kind = status, unknown_kind
-
-
-def _read_json(response: urllib3.HTTPResponse) -> Json:
-    answer: Json = json.loads(response.read())
-    return answer
-
-
-def _read_lines(response: urllib3.HTTPResponse) -> tuple[list[str], bool]:
-    """The lines of an answer and whether it came to its end; a last line that was cut off is left out: it is asked for again."""
-    received, complete = bytearray(), True
-    try:
-        for chunk in response.stream(1 << 16):
-            received += chunk
-    except (urllib3.exceptions.HTTPError, OSError):
-        complete = False
-    *lines, rest = received.split(b"\n")
-    return [line.decode("utf-8", "replace") for line in ([*lines, rest] if complete and rest else lines)], complete
-
-
-def _message(error: ApiException) -> str:
-    """What the API says of a refusal, in its own words."""
-    body = error.body.decode("utf-8", "replace") if isinstance(error.body, bytes) else error.body or ""
-    try:
-        words = json.loads(body).get("message") or error.reason
-    except (json.JSONDecodeError, AttributeError):
-        words = body.strip() or error.reason
-    return " ".join(str(words).split()).rstrip(".")
-
-
-def _retry_after(error: ApiException) -> float:
-    value = str((error.headers or {}).get("Retry-After", ""))
-    return min(float(value), _LONGEST_PAUSE) if value.isdigit() else 0.0
-
-
-def _plainly(error: Exception) -> str:
-    """`connection refused` out of the long words of the HTTP library."""
-    words = str(error).rpartition(": ")[2] or type(error).__name__
-    return words if len(words) < 100 else f"{words[:100]}…"
+        return self.api.request(method, path, verb, resource, read_json, **options)

@@ -121,7 +121,8 @@ def crash_of(pods: Sequence[Pod]) -> Failure | None:
         return None
     pod, end = min(ended, key=lambda pair: (_rank(*pair), pair[1].finished_at, pair[0].role != "master", pair[0].index))
     sentence, code = _crash_sentence(pod, end)
-    return Failure(sentence, pod.name, pod.reason or end.reason, code, _lines(end.message), end.container_id)
+    waiting = pod.training.waiting if pod.training and end.reason == "Error" else ""
+    return Failure(sentence, pod.name, pod.reason or waiting or end.reason, code, _lines(end.message), end.container_id)
 
 
 def _crash_sentence(pod: Pod, end: Ended) -> tuple[str, int | None]:
@@ -223,7 +224,8 @@ def _rank(pod: Pod, end: Ended) -> int:
 
 def _restarts(pod: Pod) -> str:
     count = pod.training.restarts if pod.training else 0
-    return f" after {count} restart{'s' if count > 1 else ''}" if count else ""
+    loop = " (CrashLoopBackOff)" if pod.training and pod.training.waiting == "CrashLoopBackOff" else ""
+    return (f" after {count} restart{'s' if count > 1 else ''}" if count else "") + loop
 
 
 def _signal_name(code: int) -> str:
@@ -256,4 +258,4 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * size or seconds == size:
             count = round(seconds / size)
             return f"{count} {unit}{'s' if count != 1 else ''}"
-    return f"{seconds:.0f} seconds"
+    return f"{seconds:.0f} second{'s' if round(seconds) != 1 else ''}"

@@ -13,7 +13,8 @@ from types import FrameType
 
 from kubernetes.client import ApiClient
 
-from dino4cells.cluster.client import Cluster, ClusterError, Conflict, Json, connect, within
+from dino4cells.cluster.api import Api, ClusterError, Conflict, Json, connect, within
+from dino4cells.cluster.client import Cluster
 from dino4cells.cluster.failures import ClusterJobFailed, Failure, duration
 from dino4cells.cluster.job import JobSpec
 from dino4cells.cluster.names import job_name
@@ -108,13 +109,16 @@ class PyTorchJobLauncher:
         def say(text: str) -> None:
             _print(f"{name}: {text}")
 
-        cluster = Cluster(self.settings.namespace, self.connect, self.settings.limits.unreachable, self.clock, self.sleep, self.jitter, say)
-        with contextlib.closing(cluster), _stop_signals() as signals:
+        patience = self.settings.limits.unreachable
+        api = Api(self.settings.namespace, self.connect, patience, self.clock, self.sleep, self.jitter, say)
+        cluster = Cluster(api)
+        with contextlib.closing(api), _stop_signals() as signals:
             watch: list[JobWatch] = []
             try:
                 found = self._submitted(cluster, name, manifest, job.fingerprint(), say)
                 watch.append(JobWatch(cluster, found, self.settings.limits, say, _print, self.settings.last_lines))
                 failure = self._watched(watch[0])
+                signals.hold()
             except BaseException as error:
                 signals.hold()
                 stop = error.signal if isinstance(error, _Stopped) else None
@@ -124,7 +128,6 @@ class PyTorchJobLauncher:
                 raise JobFailed(
                     f"{name}: was stopped by {stop.name} and deleted; run it again to go on from its last checkpoint."
                 ) from None
-            signals.hold()
             watch[0].finish_log(self.sleep, self.settings.round_seconds)
             if failure is not None:
                 failure = watch[0].with_last_lines(failure)
@@ -230,10 +233,11 @@ class PyTorchJobLauncher:
 
     def _abandon(self, cluster: Cluster, name: str, fingerprint: str, watch: JobWatch | None, say: Callable[[str], None]) -> None:
         """Read what there is to read and delete the job, in the little time that a process has which is asked to stop."""
+        begun = self.clock()
         with contextlib.suppress(ClusterError):
             if watch is not None:
                 watch.follow_log()
-        hasty = cluster.with_patience(_STOPPED_SECONDS)
+        hasty = cluster.with_patience(max(0.0, _STOPPED_SECONDS - (self.clock() - begun)))
         try:
             # Where the request that creates the job was interrupted, the cluster alone knows whether it is there.
             item = hasty.job(name)

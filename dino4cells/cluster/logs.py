@@ -17,7 +17,8 @@ import re
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
-from dino4cells.cluster.client import Cluster, ClusterUnreachable
+from dino4cells.cluster.api import ClusterUnreachable
+from dino4cells.cluster.client import Cluster
 from dino4cells.cluster.objects import Pod, pod_from
 
 # A node writes its local time or UTC, with nanoseconds.
@@ -139,7 +140,7 @@ class LogFollower:
                 self.problem = "it was started again just now"  # what came may belong to another container, and is asked for again as its
                 return False
         except ClusterUnreachable as error:
-            self.problem = str(error)
+            self.problem = error.reason
             return False
         for line in self._cursor.take(part.lines):
             self._show(line)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,6 +126,7 @@ class Job:
         suspended: it is not to run now.
         queue: that admits it, or nothing.
         pods: with how many it can work.
+        leader: role of the pod that speaks for all, `master` or, where there is none, `worker`.
         deleting: it is being deleted.
     """
 
@@ -136,6 +137,7 @@ class Job:
     suspended: bool
     queue: str
     pods: int
+    leader: str
     deleting: bool
 
     @property
@@ -156,6 +158,7 @@ def job_from(item: Object) -> Job:
         conditions={part["type"]: part.get("message", "") for part in status.get("conditions") or () if part.get("status") == "True"},
         suspended=bool((spec.get("runPolicy") or {}).get("suspend")),
         queue=(metadata.get("labels") or {}).get("kueue.x-k8s.io/queue-name", ""),
+        leader="master" if "Master" in spec["pytorchReplicaSpecs"] else "worker",
         pods=int(elastic.get("minReplicas") or replicas),
         deleting="deletionTimestamp" in metadata,
     )
@@ -212,8 +215,6 @@ def _ended(terminated: Object | None, status: Object) -> Ended | None:
     )
 
 
-def rank_zero(pods: Mapping[str, Pod]) -> Pod | None:
+def rank_zero(job: Job, pods: Iterable[Pod]) -> Pod | None:
     """The pod whose log tells how a job goes on: the master, or worker 0 of an elastic job, which has none."""
-    masters = [pod for pod in pods.values() if pod.role == "master"]
-    workers = [pod for pod in pods.values() if pod.role == "worker" and pod.index == 0]
-    return next(iter(masters), None) or (next(iter(workers), None) if not masters else None)
+    return next((pod for pod in pods if pod.role == job.leader and pod.index == 0), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from dino4cells.cluster.objects import Job, Pod
@@ -68,7 +68,7 @@ class Observation:
     detail: str = ""
 
 
-def observe(job: Job, pods: Sequence[Pod], before: State) -> Observation:
+def observe(job: Job, pods: Collection[Pod], before: State) -> Observation:
     """The state of a job.
 
     The job's own conditions say less than one would think: a job whose image does not exist is `Created` for ever, one whose workers
@@ -93,7 +93,7 @@ def observe(job: Job, pods: Sequence[Pod], before: State) -> Observation:
     if up >= job.pods:
         return Observation(State.RUNNING, _pods(up))
     state = State.RESTARTING if before in (State.RUNNING, State.RESTARTING) else State.SCHEDULING
-    return Observation(state, _why_not_up(pods) or f"{up} of {_pods(job.pods)} up")
+    return Observation(state, why_not_up(pods) or f"{up} of {_pods(job.pods)} up")
 
 
 def how_it_ended(pod: Pod) -> str:
@@ -118,7 +118,8 @@ def _is_down(pod: Pod) -> bool:
     return end is not None and end.exit_code != 0
 
 
-def _why_not_up(pods: Sequence[Pod]) -> str:
+def why_not_up(pods: Collection[Pod]) -> str:
+    """What keeps a pod from starting, in the scheduler's words or the cluster's one; nothing where there is nothing to say."""
     for pod in pods:
         if pod.unschedulable:
             return pod.unschedulable

@@ -7,15 +7,17 @@ without an end, nothing runs beside it, and time comes from outside.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from dino4cells.cluster import failures
-from dino4cells.cluster.client import Cluster, ClusterError, Expired, within
+from dino4cells.cluster.api import ClusterError, Expired, within
+from dino4cells.cluster.client import Cluster
 from dino4cells.cluster.failures import Failure
 from dino4cells.cluster.logs import LogFollower, without_time
 from dino4cells.cluster.objects import JOB_LABEL, Job, Pod, job_from, pod_from, rank_zero
-from dino4cells.cluster.states import Limits, Observation, State, observe
+from dino4cells.cluster.states import Limits, Observation, State, observe, why_not_up
 
 _DETAIL_SECONDS = 60.0
 _EVENT_SECONDS = 30.0
@@ -95,7 +97,7 @@ class JobWatch:
         # A log that cannot be read is read in the next round: a node that is gone must not hold up what tells so.
         self.log = LogFollower(cluster.with_patience(0), show, keep + _AGENT_LINES)
         self._seen = Observation(State.SUBMITTED)
-        now = cluster.clock()
+        now = cluster.api.clock()
         self._since = _Since(now, now)
         self._round, self._ran, self._quiet, self._unread, self._event = now, 0.0, now, 0, ""
 
@@ -121,9 +123,12 @@ class JobWatch:
             return failures.of_failed_job(self.job, self.pods.all)
         return self._given_up() or state
 
+    def _rank_zero(self) -> Pod | None:
+        return rank_zero(self.job, self.pods.now.values())
+
     def follow_log(self) -> None:
         """Show what is new in the log."""
-        pod, count, now = rank_zero(self.pods.now), self.log.count, self._cluster.clock()
+        pod, count, now = self._rank_zero(), self.log.count, self._cluster.api.clock()
         if pod is None:
             return
         if self.log.follow(pod):
@@ -171,15 +176,15 @@ class JobWatch:
         return tuple(map(without_time, part.lines)) if part else ()
 
     def _observe(self) -> None:
-        now, before = self._cluster.clock(), self._seen
+        now, before = self._cluster.api.clock(), self._seen
         if before.state is State.RUNNING:
             self._ran += now - self._round
         self._round = now
         seen = observe(self.job, list(self.pods.now.values()), before.state)
         if seen.state is State.SCHEDULING and now - self._since.state >= _EVENT_SECONDS:
             self._event = self._newest_warning(now)
-            waits = not any(pod.unschedulable for pod in self.pods.now.values())
-            seen = Observation(seen.state, self._event) if self._event and waits else seen
+            if self._event and not why_not_up(self.pods.now.values()):
+                seen = Observation(seen.state, self._event)
         if seen.state is not before.state:
             self._since.state, self._quiet = now, now
         elif seen.detail == before.detail or now - self._since.told < _DETAIL_SECONDS:
@@ -198,12 +203,13 @@ class JobWatch:
         except ClusterError:
             return self._event
         name = self.job.name
-        mine = [event for event in events if f"{event.get('involvedObject', {}).get('name', '')}-".startswith(f"{name}-")]
+        # The scheduler's word stands in the pods, as long as it holds.
+        mine = [event for event in events if event.get("reason") != "FailedScheduling" and _is_about(event, name)]
         newest = max(mine, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""), default=None)
         return " ".join(str(newest.get("message", "")).split()) if newest else ""
 
     def _given_up(self) -> Failure | None:
-        now, state, limits = self._cluster.clock(), self._seen.state, self._limits
+        now, state, limits = self._cluster.api.clock(), self._seen.state, self._limits
         mistake = failures.mistake_of(self.pods.all)
         if mistake is not None:
             return mistake
@@ -217,7 +223,12 @@ class JobWatch:
         lasted = self._ran if state is State.RUNNING else now - self._since.state
         if lasted >= limits.of(state):
             event = self._newest_warning(now) if state in (State.SCHEDULING, State.RESTARTING) else ""
-            return failures.out_of_time(state, self.job, self.pods.all, limits, self._cluster.namespace, event)
+            return failures.out_of_time(state, self.job, self.pods.all, limits, self._cluster.api.namespace, event)
         if state is State.RUNNING and now - self._quiet >= limits.stalled:
-            return failures.stalled(self.job, rank_zero(self.pods.now), limits, self.log.last_lines[-self._keep :])
+            return failures.stalled(self.job, self._rank_zero(), limits, self.log.last_lines[-self._keep :])
         return None
+
+
+def _is_about(event: Mapping[str, Any], job: str) -> bool:
+    """Whether an event is about a job or one of its pods, whose names begin with that of the job."""
+    return f"{event.get('involvedObject', {}).get('name', '')}-".startswith(f"{job}-")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from kubernetes_server import NAMESPACE, KubernetesServer, Time, kubernetes_server
 
-from dino4cells.cluster.client import ClusterError, ClusterUnreachable
+from dino4cells.cluster.api import ClusterError, ClusterUnreachable, connect
 from dino4cells.cluster.failures import ClusterJobFailed
 from dino4cells.cluster.job import JobSpec, Placement, Processes
 from dino4cells.cluster.launcher import LauncherPod, LauncherSettings, PyTorchJobLauncher
@@ -288,7 +290,18 @@ def test_a_log_that_cannot_be_read_for_a_while_neither_stops_nor_stalls_the_job(
     launcher(server, stalled=20).run(JOB)
     output = capsys.readouterr().out
     assert logged(output) == [f"line {number}" for number in range(40)]
-    assert sum("cannot be read just now" in line for line in said(output)) == 1
+    pod = f"{job_name(JOB, 'run-1')}-master-0"
+    problem = "502 dial tcp 10.0.0.7:10250: i/o timeout"
+    assert [line for line in said(output) if "log" in line] == [f"the log of {pod} cannot be read just now ({problem}); the job goes on"]
+
+
+def test_a_worker_does_not_speak_for_a_master_that_is_not_there_yet(server: KubernetesServer, capsys: pytest.CaptureFixture[str]) -> None:
+    server.time.at(2, server.create_pods, server.delete_pod)
+    server.time.at(4, lambda: server.runs("worker"), lambda: server.writes("from the worker", role="worker"))
+    server.time.at(8, lambda: server.create_pod("master"), server.runs, lambda: server.writes("from the master"))
+    server.time.at(12, lambda: succeeds(server), lambda: server.ends(0, "worker"))
+    launcher(server).run(TWO)
+    assert logged(capsys.readouterr().out, TWO) == ["from the master"]
 
 
 # Failures of the job
@@ -503,7 +516,8 @@ def test_a_job_that_does_not_come_up_again_fails_with_the_reason_of_the_crash(
     running_for(server, "epoch 1", "CUDA error: device-side assert")
     server.time.at(8, lambda: server.ends(1, again="CrashLoopBackOff"))
     failed = failure_of(lambda: launcher(server, restarting=240).run(JOB))
-    assert "a process ended with exit code 1; its last lines say why." in str(failed)
+    assert "a process ended with exit code 1 (CrashLoopBackOff); its last lines say why." in str(failed)
+    assert failed.failure.reason == "CrashLoopBackOff"
     assert str(failed).endswith("\n  epoch 1\n  CUDA error: device-side assert")
     assert server.time.now < 290
     assert not server.pods
@@ -583,6 +597,36 @@ def test_a_cluster_that_stays_away_fails_the_step_and_says_that_the_job_may_run_
     assert f"kubectl delete pytorchjob {job_name(JOB, 'run-1')} -n lab does it" in output
 
 
+def test_a_cluster_that_is_not_there_is_said_to_refuse_connections(time: Time, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        nowhere = KubernetesServer(time)
+        nowhere.url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(ClusterUnreachable, match=r"create pytorchjobs.kubeflow.org: .*refused"):
+            launcher(nowhere, unreachable=60).run(JOB)
+
+
+def test_the_kubeconfig_of_a_machine_leads_to_the_cluster(
+    server: KubernetesServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config"
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(file))
+    with pytest.raises(ConfigError, match=r"none is configured .*; set KUBECONFIG, or run inside a cluster"):
+        connect()
+    file.write_text(
+        f"""
+current-context: lab
+clusters: [{{name: lab, cluster: {{server: "{server.url}"}}}}]
+users: [{{name: me, user: {{token: {server.token}}}}}]
+contexts: [{{name: lab, context: {{cluster: lab, user: me}}}}]
+"""
+    )
+    runs_through(server, "epoch 1")
+    dataclasses.replace(launcher(server), connect=connect).run(JOB)
+    assert logged(capsys.readouterr().out) == ["epoch 1"]
+
+
 def test_a_token_that_has_changed_is_read_again(server: KubernetesServer, capsys: pytest.CaptureFixture[str]) -> None:
     runs_through(server, "epoch 1", "epoch 2")
     server.time.at(9, lambda: setattr(server, "token", "second"))
@@ -620,7 +664,7 @@ def test_a_cluster_without_the_operator_is_told_from_one_without_the_job(
     server: KubernetesServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.knows_jobs = False
-    with pytest.raises(ClusterError, match="knows no PyTorchJob; install the Training Operator"):
+    with pytest.raises(ClusterError, match=r"knows no pytorchjobs.kubeflow.org; install the Training Operator"):
         launcher(server).run(JOB)
 
 

@@ -55,6 +55,10 @@ class Geometric:
         """Side of the square that every output is, given that of the input; None where outputs differ in size."""
         return side
 
+    def turns(self, sizes_N2: torch.Tensor) -> bool:
+        """Whether images of one of these sizes may come out in several sizes, as drawn."""
+        return False
+
     def needs_pixels(self, side: int | None) -> bool:
         """Whether it may look at the pixels of its input, of this side or any, before they are resampled (`prepare`)."""
         return False
@@ -130,6 +134,9 @@ class RandomRotation(Geometric):
     def side_after(self, side: int | None) -> int | None:
         return None if self.expand else side
 
+    def turns(self, sizes_N2: torch.Tensor) -> bool:
+        return self.expand
+
 
 @dataclass(frozen=True)
 class RandomDihedral(Geometric):
@@ -148,6 +155,9 @@ class RandomDihedral(Geometric):
         turn[:, :2, 2] = (turn[:, :2, 2] * 2).round() / 2
         one, zero = torch.ones_like(mirrored), torch.zeros_like(mirrored)
         return turn @ scale_and_shift(1 - 2 * mirrored, one, mirrored * outputs_N2[:, 1], zero), outputs_N2
+
+    def turns(self, sizes_N2: torch.Tensor) -> bool:
+        return bool((sizes_N2[:, 0] != sizes_N2[:, 1]).any())
 
 
 @dataclass(frozen=True)

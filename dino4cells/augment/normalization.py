@@ -6,12 +6,17 @@ normalizes other data as the model has learnt it. Unlike `self_normalize`, it ke
 
 from __future__ import annotations
 
+from functools import partial
+
+from dino4cells.augment.channels import GetSpecificChannel
+from dino4cells.augment.parameters import BY_DATA
+from dino4cells.augment.registry import build_transform
+from dino4cells.augment.views import EXTRACTION, FIRST, LOCAL, SECOND
 from dino4cells.config import TRANSFORM_SECTIONS, Config
 from dino4cells.config.values import TransformChoice
 from dino4cells.data.dataset import CellImages
 from dino4cells.data.statistics import Moments, chunks, evenly_drawn
 
-BY_DATA = "data"
 SAMPLE = 1000
 
 
@@ -29,10 +34,14 @@ def with_data_statistics(config: Config, images: CellImages) -> Config:
     if not needs_data_statistics(config):
         return config
     mean, deviation = channel_statistics(images)
-    numbers = {"mean": [round(value, 5) for value in mean], "std": [round(value, 5) for value in deviation]}
     update = {}
     for section in TRANSFORM_SECTIONS:
         choices: dict[str, TransformChoice] = getattr(config, section)
+        kept = _kept_channel(config, section)
+        numbers = {
+            name: [round(value, 5) for value in (values if kept is None else values[kept : kept + 1])]
+            for name, values in (("mean", mean), ("std", deviation))
+        }
         update[section] = {
             name: TransformChoice(active=choice.active, parameters=dict(numbers)) if _asks(choice) else choice
             for name, choice in choices.items()
@@ -42,7 +51,22 @@ def with_data_statistics(config: Config, images: CellImages) -> Config:
 
 
 def _asks(choice: TransformChoice) -> bool:
-    return isinstance(choice.parameters, dict) and BY_DATA in choice.parameters.values()
+    given = choice.parameters.values() if isinstance(choice.parameters, dict) else choice.parameters or ()
+    return BY_DATA in given
+
+
+def _kept_channel(config: Config, section: str) -> int | None:
+    """The one channel that is left where a section normalizes, or None: all."""
+    order = next(sections for sections in (FIRST, SECOND, LOCAL, EXTRACTION) if section in sections)
+    kept: int | None = None
+    for earlier in order[: order.index(section) + 1]:
+        for name, parameters in config.section(earlier):
+            if earlier == section and _asks(getattr(config, section)[name]):
+                break
+            if name == "Get_specific_channel":
+                transform = build_transform(name, parameters, partial(config.where, earlier, name))
+                kept = transform.c if isinstance(transform, GetSpecificChannel) else None
+    return kept
 
 
 def channel_statistics(images: CellImages, sample: int = SAMPLE) -> tuple[list[float], list[float]]:

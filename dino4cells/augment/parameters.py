@@ -8,6 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+BY_DATA = "data"
+"""The word that stands for the mean or deviation of the data."""
+
 
 @dataclass(frozen=True)
 class Says:

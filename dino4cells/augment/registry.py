@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from dino4cells.augment import brightness, channels, colour, crops, fitting, geometry, intensity, scaling, tiles
 from dino4cells.augment.description import Description, Parameter, describe_transform
-from dino4cells.augment.normalization import BY_DATA
+from dino4cells.augment.parameters import BY_DATA
 from dino4cells.augment.stages import Transform
 from dino4cells.config import TRANSFORM_SECTIONS, Config
 from dino4cells.config.values import read_parameter, suggestion

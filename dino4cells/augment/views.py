@@ -14,12 +14,18 @@ from functools import cached_property
 import torch
 
 from dino4cells.augment.draws import sample_keys
-from dino4cells.augment.geometry import Geometric
 from dino4cells.augment.registry import active_transforms
 from dino4cells.augment.stages import Stage, Transform, Views, side_after, stages
 from dino4cells.config import Config
 from dino4cells.data.dataset import Batch, to_unit_range
 from dino4cells.errors import ConfigError
+
+_JITTER, _LAST = "flip_and_color_jitter_transforms", "normalization"
+FIRST = ("global_transfo1", _JITTER, "global_aug1", _LAST)
+SECOND = ("global_transfo2", _JITTER, "global_aug2", _LAST)
+LOCAL = ("local_transfo", "local_aug", _JITTER, _LAST)
+EXTRACTION = ("testing_transfo",)
+"""Sections of a view's transforms, in the handbook's order."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ class ViewKind:
             (V, B, C, H, W). Where `side` is None, views are padded like the images.
 
         Raises:
-            ConfigError: images of one size come to views of different sizes, or have another number of channels than a transform takes.
+            ConfigError: images of one size may come to views of different sizes, or have another number of channels than a transform takes.
         """
         batch, count = keys_BV.shape
         channels = self.channels_after(images_BCHW.shape[1])
@@ -88,18 +94,18 @@ class ViewKind:
             return images_BCHW.new_empty(count, batch, channels, *side)
         views = Views(images_BCHW, sizes_B2, keys_BV)
         for stage in self.stages:
+            if self.side is None:
+                self._check_sizes(stage, views.sizes_M2)
             views.run(stage)
-        if self.side is None:
-            self._check_sizes(sizes_B2, views.sizes_M2)
         return views.finish().transpose(0, 1)
 
-    def _check_sizes(self, before_B2: torch.Tensor, after_M2: torch.Tensor) -> None:
-        last = max((number for number, transform in enumerate(self.transforms) if isinstance(transform, Geometric)), default=None)
-        if last is not None and bool((before_B2 == before_B2[:1]).all()) and not bool((after_M2 == after_M2[:1]).all()):
-            raise ConfigError(
-                f"{self._place(last)}: images of one size come to views of different sizes; "
-                "fit them to a square first, for example with Single_cell_centered."
-            )
+    def _check_sizes(self, stage: Stage, sizes_M2: torch.Tensor) -> None:
+        for number, transform in stage.geometric:
+            if transform.turns(sizes_M2):
+                raise ConfigError(
+                    f"{self._place(number)}: images of one size come out in several; "
+                    "fit them to a square first, for example with Single_cell_centered."
+                )
 
     def _place(self, number: int) -> str:
         return self.places[number] if self.places else type(self.transforms[number]).__name__
@@ -122,10 +128,7 @@ class MultiCrop:
         Raises:
             ConfigError: a transform is wrong, or a view has no transform that fits images to one size.
         """
-        jitter, last = "flip_and_color_jitter_transforms", "normalization"
-        first = ViewKind.from_sections(config, ("global_transfo1", jitter, "global_aug1", last))
-        second = ViewKind.from_sections(config, ("global_transfo2", jitter, "global_aug2", last))
-        local = ViewKind.from_sections(config, ("local_transfo", "local_aug", jitter, last))
+        first, second, local = (ViewKind.from_sections(config, sections) for sections in (FIRST, SECOND, LOCAL))
         for section, kind in (("global_transfo1", first), ("global_transfo2", second), ("local_transfo", local)):
             if kind.side is None and (config.local_crops_number or kind is not local):
                 raise ConfigError(

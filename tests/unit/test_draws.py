@@ -111,6 +111,22 @@ def test_a_sample_draws_the_same_in_any_batch() -> None:
     torch.testing.assert_close(torch.cat([draw(whole[:1]), draw(whole[1:7]), draw(whole[7:])]), together, rtol=0, atol=0)
 
 
+def test_transforms_of_a_view_draw_independently_and_whenever_they_like() -> None:
+    draws = Draws(keys(20_000))
+    first, second = draws.of_transform(0).uniform(), draws.of_transform(1).uniform()
+
+    assert abs(correlation(first, second)) < 0.03
+    draws.uniform(each=3)
+    assert torch.equal(draws.of_transform(1).uniform(), second)
+    assert stats.kstest(second.numpy(), stats.uniform().cdf).pvalue > UNLIKELY
+
+
+def test_some_samples_draw_what_they_draw_among_all() -> None:
+    chosen = torch.arange(100) % 3 == 1
+
+    assert torch.equal(Draws(keys(100)).of_samples(chosen).uniform(each=4), Draws(keys(100)).uniform(each=4)[chosen])
+
+
 def test_keys_are_the_published_hash() -> None:
     """splitmix64 seeded with 0 gives 0xE220A8397B1DCDAF first (Vigna's reference), on every machine and version."""
     first = Draws(torch.zeros(1, dtype=torch.int64)).uniform()

@@ -10,7 +10,7 @@ from PIL import Image
 
 from dino4cells.augment.normalization import channel_statistics, with_data_statistics
 from dino4cells.augment.views import MultiCrop
-from dino4cells.config import load_config, parse_config
+from dino4cells.config import Config, load_config, parse_config
 from dino4cells.data.dataset import CellImages
 from dino4cells.data.source import plain_source
 from dino4cells.errors import DataError
@@ -61,6 +61,29 @@ def test_the_word_data_becomes_numbers_that_a_resolved_file_keeps(tmp_path: Path
     assert isinstance(parameters, dict)
     np.testing.assert_allclose(parameters["mean"], channel_statistics(_images(tmp_path, 3))[0], atol=1e-5)
     assert parse_config(resolved.to_yaml()) == resolved
+
+
+def test_the_word_data_may_be_given_by_position(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    by_position, by_name = (
+        with_data_statistics(Config.model_validate({"normalization": {"Normalize": [True, given]}}), _images(tmp_path, 3))
+        for given in (["data", "data"], {"mean": "data", "std": "data"})
+    )
+    assert by_position == by_name
+    assert by_name.section("normalization") != []
+
+
+@pytest.mark.parametrize("where", ["normalization", "global_transfo2"])
+def test_a_channel_that_is_kept_alone_is_normalized_by_its_own_numbers(where: str, tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    crop = {"RandomResizedCrop": [True, {"size": 8}]}
+    keep = {"Get_specific_channel": [True, {"c": 1}]}
+    sections = {"global_transfo1": crop, "global_transfo2": crop, "normalization": {"Normalize": [True, {"mean": "data", "std": "data"}]}}
+    kept = {name: {**keep, **sections[name]} for name in ((where,) if where == "normalization" else ("global_transfo1", where))}
+
+    resolved = with_data_statistics(Config.model_validate({**sections, **kept, "local_crops_number": 0}), _images(tmp_path, 3))
+
+    mean, deviation = channel_statistics(_images(tmp_path, 3))
+    assert MultiCrop.from_config(resolved).channels_after(3) == 1
+    assert resolved.section("normalization")[-1][1] == {"mean": [round(mean[1], 5)], "std": [round(deviation[1], 5)]}
 
 
 def test_a_configuration_with_numbers_is_left_alone(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import torch
 from dino4cells.augment.brightness import Solarization
 from dino4cells.augment.crops import RandomResizedCrop
 from dino4cells.augment.draws import sample_keys
-from dino4cells.augment.geometry import RandomHorizontalFlip
+from dino4cells.augment.geometry import Geometric, RandomDihedral, RandomHorizontalFlip, RandomRotation
 from dino4cells.augment.views import MultiCrop, ViewKind
-from dino4cells.config import Config
+from dino4cells.config import Config, parse_config
 from dino4cells.data.dataset import Batch
 from dino4cells.errors import ConfigError
 
@@ -207,6 +207,41 @@ def test_a_view_kind_without_a_size_keeps_the_size_of_the_images() -> None:
     assert torch.equal((view * 255).round(), given.images_BCHW.flip(3).float())
 
 
+# Channels
+
+
+def test_views_have_the_channels_of_the_images_unless_one_is_kept() -> None:
+    keep = section(Get_specific_channel={"c": 2}, ToTensor=None)
+
+    assert MultiCrop.from_config(config()).channels_after(4) == 4
+    views = MultiCrop.from_config(config(normalization=keep))
+    assert views.channels_after(4) == 1
+    big, small = views(batch([0, 1]))
+    assert big.shape == (2, 2, 1, 32, 32)
+    assert small.shape == (3, 2, 1, 16, 16)
+    assert views(batch([]))[0].shape == (2, 0, 1, 32, 32)
+
+
+def test_a_transform_that_cannot_take_the_channels_is_told_with_its_line() -> None:
+    given = parse_config("normalization:\n  ToTensor: [True]\n  Normalize: [True, {mean: [0.1, 0.2], std: 1}]\n")
+    views = MultiCrop.from_config(given)
+
+    with pytest.raises(ConfigError, match=r"^config.yaml, line 3: normalization.Normalize: mean has 2 numbers and the images"):
+        views.channels_after(4)
+    with pytest.raises(ConfigError, match=r"^config.yaml, line 3: normalization.Normalize: mean has 2 numbers"):
+        views(batch([0]))
+
+
+def test_views_that_differ_in_their_channels_are_an_error() -> None:
+    crop, keep = section(RandomResizedCrop={"size": 32}), section(Get_specific_channel={"c": 0}, RandomResizedCrop={"size": 32})
+
+    with pytest.raises(ConfigError, match="the first global view 4, the second 1, the local ones 4; use Get_specific_channel in all"):
+        MultiCrop.from_config(config(global_transfo1=crop, global_transfo2=keep)).channels_after(4)
+    with pytest.raises(ConfigError, match="the first global view 1, the second 1, the local ones 4"):
+        MultiCrop.from_config(config(global_transfo1=keep, global_transfo2=keep)).channels_after(4)
+    assert MultiCrop.from_config(config(local=0, global_transfo1=keep, global_transfo2=keep)).channels_after(4) == 1
+
+
 # Nothing to do, and mistakes
 
 
@@ -234,3 +269,20 @@ def test_a_view_that_nothing_fits_to_a_size_is_an_error(name: str) -> None:
 def test_global_views_of_two_sizes_are_an_error() -> None:
     with pytest.raises(ConfigError, match="global_transfo2: its views have 48 px and those of global_transfo1 32"):
         MultiCrop.from_config(config(global_transfo2=section(RandomResizedCrop={"size": 48})))
+
+
+@pytest.mark.parametrize("transform", [RandomDihedral(), RandomRotation(20.0, expand=True)])
+def test_oblong_images_that_are_turned_and_never_fitted_are_an_error(transform: Geometric) -> None:
+    given, keys = batch([1]), torch.zeros(1, 1, dtype=torch.int64)
+
+    with pytest.raises(ConfigError, match=f"{type(transform).__name__}: images of one size come out in several; fit them to"):
+        ViewKind((transform,)).make(given.images_BCHW / 255, given.sizes_B2, keys)
+    assert ViewKind((transform, RandomResizedCrop(16))).make(given.images_BCHW / 255, given.sizes_B2, keys).shape == (1, 1, 4, 16, 16)
+
+
+def test_squares_are_turned_as_they_are() -> None:
+    given, keys = batch([0, 3]), torch.zeros(2, 1, dtype=torch.int64)
+
+    views = ViewKind((RandomDihedral(),)).make(given.images_BCHW / 255, given.sizes_B2, keys)
+
+    assert torch.equal((views[0, 1, :, :20, :20] * 255).round().sum(dim=(1, 2)), given.images_BCHW[1].float().sum(dim=(1, 2)))

@@ -186,6 +186,7 @@ def extract(
     metadata = read_table(config, data, config.embedding.df_path)
     trained = _trained(model, config, metadata)
     if needs_data_statistics(config):
+        _check_statistics(config, trained)
         # `Normalize` by the data means those that the model has learnt from; its own configuration holds the numbers.
         config = config.model_copy(update={"testing_transfo": trained.config.testing_transfo})
     output = storage.absolute(
@@ -325,6 +326,16 @@ def _trained(model: str, config: Config | None = None, metadata: Metadata | None
     """The model at a URL: an artifact, one of its files of weights, or a checkpoint that others wrote."""
     directory = artifact_of(model)
     return load_model(directory) if directory else load_published(model, config or load_config(None), metadata)
+
+
+def _check_statistics(config: Config, trained: TrainedModel) -> None:
+    """Refuse to normalize by the data that a model has learnt from where a checkpoint is all there is of it."""
+    asks = any(isinstance(given, Mapping) and "data" in given.values() for _, given in config.section("testing_transfo"))
+    if asks and isinstance(trained.artifact, SingleFile):
+        raise ConfigError(
+            f"{config.where('testing_transfo', 'Normalize')}: asks for the mean and deviation of the data that the model has learnt from, "
+            f"which {trained.artifact.url} does not hold; give them as numbers."
+        )
 
 
 def _required(value: str | None, key: str, option: str, meaning: str) -> str:

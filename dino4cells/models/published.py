@@ -24,7 +24,7 @@ def load_published(url: str, config: Config, metadata: Metadata | None = None) -
     Args:
         url: the file.
         config: gives the image mode, the names of the channels and the transforms of extraction, which the file does not hold.
-        metadata: the cells that features are wanted of; their channels count where the image mode uses some of them.
+        metadata: the cells that features are wanted of; their channels count where the image mode or a transform uses some of them.
 
     Raises:
         CheckpointError: damaged, holding code, or not a network of an architecture that is available.
@@ -80,6 +80,7 @@ def _channels(weights: Weights, config: Config, metadata: Metadata | None) -> Na
     if config.model.channels:
         return tuple(config.model.channels)
     every = config.model.image_mode.startswith(("normalized", "unnormalized"))
-    if metadata is None or every or config.embedding.channels:
+    one = any(name == "Get_specific_channel" for name, _ in config.section("testing_transfo"))
+    if metadata is None or (every and not one) or config.embedding.channels:
         return numbered(weights.in_channels)
     return image_source(metadata, config.model).channels

@@ -20,9 +20,10 @@ from dino4cells.cluster.job import Processes
 from dino4cells.cluster.local import LocalLauncher
 from dino4cells.config import Config
 from dino4cells.data.metadata import read_metadata
-from dino4cells.errors import ArtifactError, DataError
+from dino4cells.errors import ArtifactError, ConfigError, DataError
 from dino4cells.features.store import read_features
 from dino4cells.models.artifact import load_card, load_model
+from dino4cells.models.backbones import build_backbone
 from dino4cells.training.distributed import ProcessGroup
 from dino4cells.training.fit import fit
 from dino4cells.training.interruption import Interrupted
@@ -240,6 +241,32 @@ def test_a_file_is_written_to_any_storage(cells: Path, tmp_path: Path, tiny_conf
     steps.extract(model, data=str(cells), output="memory://published/f.pth")
     assert storage.list_files("memory://published") == ["f.pth"]
     assert read_features("memory://published/f.pth").dino.shape == (24, 192)
+
+
+@pytest.mark.parametrize(
+    ("channels", "keys", "blocks"),
+    [
+        (3, {"model.image_mode": "single_channel_g"}, (("channel_1",) * 3,)),
+        (1, {"model.image_mode": "one_channel"}, (("channel_0",), ("channel_1",), ("channel_2",), ("channel_3",))),
+        (1, {"testing_transfo.Get_specific_channel": "[true, {c: 2}]"}, (("channel_0", "channel_1", "channel_2", "channel_3"),)),
+        (3, {"embedding.channels": "channel_3,channel_1,channel_0"}, (("channel_3", "channel_1", "channel_0"),)),
+    ],
+)
+def test_a_checkpoint_for_some_of_the_channels_is_used_as_the_configuration_says(
+    channels: int, keys: dict[str, str], blocks: tuple[tuple[str, ...], ...], cells: Path, tmp_path: Path, tiny_config: MakeConfig
+) -> None:
+    torch.save(build_backbone("vit_tiny", 8, 32, channels).state_dict(), tmp_path / "weights.pth")
+    output = str(tmp_path / "features")
+    card = steps.extract(str(tmp_path / "weights.pth"), config=tiny_config(keys), data=str(cells), output=output)
+    assert card.blocks == blocks
+    assert np.isfinite(read_features(output).dino).all()
+
+
+def test_statistics_that_a_checkpoint_does_not_hold_are_asked_for(cells: Path, tmp_path: Path, tiny_config: MakeConfig) -> None:
+    torch.save(build_backbone("vit_tiny", 8, 32, 4).state_dict(), tmp_path / "weights.pth")
+    config = tiny_config({"testing_transfo.Normalize": "[true, {mean: data, std: data}]"})
+    with pytest.raises(ConfigError, match=r"Normalize: asks for the mean .*weights\.pth does not hold; give them"):
+        steps.extract(str(tmp_path / "weights.pth"), config=config, data=str(cells), output=str(tmp_path / "features"))
 
 
 # Starting weights

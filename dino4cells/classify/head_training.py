@@ -26,6 +26,7 @@ from dino4cells.data.sampler import SampleOrder, SampleStream
 from dino4cells.errors import CheckpointError, ConfigError
 from dino4cells.progress import Progress
 from dino4cells.training import checkpoint as checkpoints
+from dino4cells.training.batch_norm import synchronize_batch_norm
 from dino4cells.training.distributed import ProcessGroup, gather_from_ranks, sum_over_ranks
 from dino4cells.training.interruption import CHECK_EVERY, Interrupted, any_process, stop_signal
 from dino4cells.training.optimizer import set_rates
@@ -125,6 +126,7 @@ class HeadTraining:
         flat = settings.schedule == "Flat"
         self.lr = Cosine(peak, peak if flat else min(settings.min_lr, peak), total)
         self.weight_decay = Cosine(settings.wd, settings.wd if flat else settings.wd_end, total)
+        synchronize_batch_norm(classifier, group)
         self.optimizer = _optimizer(classifier, settings)
         self._over_ranks: nn.Module = classifier
         if group.world_size > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from dino4cells.models.backbones import build_backbone
@@ -11,6 +12,33 @@ from dino4cells.models.head import DINOHead, DINONetwork
 def test_head_has_the_published_parameter_names() -> None:
     layers = [f"mlp.{number}.{kind}" for number in (0, 2, 4) for kind in ("weight", "bias")]
     assert set(DINOHead(8, 16, 12, 4).state_dict()) == {*layers, "last_layer.weight_g", "last_layer.weight_v"}
+
+
+def test_head_with_batch_norm_has_the_published_parameter_names_and_normalizes_hidden_features() -> None:
+    head = DINOHead(8, 16, 12, 4, use_bn=True)
+    linear = {f"mlp.{number}.{kind}" for number in (0, 3, 6) for kind in ("weight", "bias")}
+    norms = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    assert set(head.state_dict()) == {
+        *linear,
+        *(f"mlp.{number}.{kind}" for number in (1, 4) for kind in norms),
+        "last_layer.weight_g",
+        "last_layer.weight_v",
+    }
+    hidden = head.mlp[:2](torch.randn(64, 8) * 7 + 3)
+    torch.testing.assert_close(hidden.mean(dim=0), torch.zeros(12), rtol=0, atol=1e-5)
+    torch.testing.assert_close(hidden.std(dim=0, correction=0), torch.ones(12), rtol=0, atol=1e-2)
+
+
+def test_head_begins_as_the_published_one() -> None:
+    torch.manual_seed(0)
+    head = DINOHead(100, 500, 200, 64)
+    for layer in (head.mlp[0], head.mlp[2], head.mlp[4]):
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.05)
+        assert not layer.bias.any()
+    # nn.Linear's: uniform up to one over the root of its inputs.
+    assert head.last_layer.weight_v.abs().max().item() == pytest.approx(1 / 8, rel=1e-3)
+    assert head.last_layer.weight_v.std().item() == pytest.approx(1 / 8 / 3**0.5, rel=0.02)
+    assert (head.last_layer.weight_g == 1).all()
 
 
 def test_logits_are_cosines_to_prototypes_of_length_one() -> None:

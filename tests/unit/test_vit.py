@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from plain_vit import PlainTransformer
 
 from dino4cells.errors import ConfigError
 from dino4cells.models.backbones import build_backbone
-from dino4cells.models.vit import DinoVisionTransformer, use_plain_attention
+from dino4cells.models.vit import ARCHITECTURES, DinoVisionTransformer, use_plain_attention
 
 # HANDBOOK, Files: what follows `backbone.` in a published checkpoint.
 BLOCK = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
@@ -126,8 +127,88 @@ def test_plain_attention_computes_what_the_fused_one_does() -> None:
 
 @pytest.mark.parametrize(
     ("arch", "patch", "size", "words"),
-    [("resnet50", 8, 32, "model.arch: 'resnet50'"), ("vit_tiny", 14, 32, "model.patch_size"), ("vit_tiny", 16, 8, "model.image_size")],
+    [("vit_tinny", 8, 32, "model.arch: 'vit_tinny'"), ("vit_tiny", 14, 32, "model.patch_size"), ("vit_tiny", 16, 8, "model.image_size")],
 )
 def test_a_network_that_does_not_exist_is_refused_by_the_key_at_fault(arch: str, patch: int, size: int, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         build_backbone(arch, patch, size, 3)
+
+
+# Against the plain transcription
+
+
+def with_visible_weights(arch: str, patch: int, size: int, channels: int) -> tuple[DinoVisionTransformer, PlainTransformer]:
+    """Our network and the plain one with the same weights, so large and varied that a wrong term shows in the features."""
+    ours = build_backbone(arch, patch, size, channels).eval()
+    random = torch.Generator().manual_seed(0)
+    for name, parameter in ours.named_parameters():
+        spread = 0.02 if parameter.ndim > 1 and name != "pos_embed" else 0.2
+        parameter.data += spread * torch.randn(parameter.shape, generator=random)
+    width, heads = ARCHITECTURES[arch]
+    plain = PlainTransformer(channels, size, patch, width, heads).eval()
+    plain.load_state_dict(ours.state_dict())
+    assert isinstance(ours, DinoVisionTransformer)
+    return ours, plain
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(
+    ("arch", "patch", "sizes"),
+    [
+        ("vit_tiny", 16, [(96, 96), (224, 224), (512, 512), (225, 224), (230, 301), (96, 512), (16, 40)]),
+        ("vit_tiny", 8, [(96, 96), (224, 224), (101, 67), (224, 96)]),
+        ("vit_small", 16, [(96, 96), (224, 224), (512, 512), (131, 257)]),
+    ],
+)
+def test_features_are_those_of_the_published_arithmetic(arch: str, patch: int, sizes: list[tuple[int, int]], fused: bool) -> None:
+    ours, plain = with_visible_weights(arch, patch, 224, 4)
+    if not fused:
+        use_plain_attention(ours)
+        sizes = sizes[:1]
+    for height, width in sizes:
+        image = torch.rand(1, 4, height, width, generator=torch.Generator().manual_seed(height))
+        with torch.inference_mode():
+            expected = plain(image)
+            assert expected.std() > 0.3
+            torch.testing.assert_close(ours(image), expected, rtol=0, atol=1e-4, msg=lambda text, size=(height, width): f"{size}: {text}")
+
+
+def test_features_of_small_patches_in_a_large_image_are_those_of_the_published_arithmetic() -> None:
+    ours, plain = with_visible_weights("vit_tiny", 8, 224, 2)
+    del ours.blocks[3:], plain.blocks[3:]  # 4096 patches: all twelve blocks would take half a minute
+    image = torch.rand(1, 2, 512, 512, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(image), plain(image), rtol=0, atol=1e-4)
+
+
+# Attention maps
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (45, 24), (8, 8)])
+@pytest.mark.parametrize("fused", [True, False])
+def test_attention_maps_are_what_the_class_token_gives_each_patch_in_the_last_block(height: int, width: int, fused: bool) -> None:
+    ours, plain = with_visible_weights("vit_tiny", 8, 32, 4)
+    if not fused:
+        use_plain_attention(ours)
+    images = torch.rand(2, 4, height, width, generator=torch.Generator().manual_seed(0))
+    seen: list[torch.Tensor] = []
+    plain.blocks[-1].norm1.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with torch.inference_mode():
+        plain(images)
+        maps = ours.attention_maps(images)
+        attention = plain.blocks[-1].attn
+        assert maps.shape == (2, 3, height // 8, width // 8)
+        for image in range(2):
+            for head in range(3):
+                rows = slice(64 * head, 64 * head + 64)
+                query = F.linear(seen[0][image, 0], attention.qkv.weight[rows], attention.qkv.bias[rows])
+                keys = slice(192 + rows.start, 192 + rows.stop)
+                key = F.linear(seen[0][image], attention.qkv.weight[keys], attention.qkv.bias[keys])
+                weights = torch.softmax(key @ query / 8, dim=0)
+                torch.testing.assert_close(maps[image, head].flatten(), weights[1:], rtol=1e-4, atol=1e-6)
+                assert maps[image, head].sum() < 1
+
+
+def test_patches_begin_as_convolutions_of_pytorch_do() -> None:
+    weight = build_backbone("vit_tiny", 8, 32, 5).patch_embed.proj.weight
+    torch.testing.assert_close(weight.abs().max().item(), (5 * 8 * 8) ** -0.5, rtol=1e-2, atol=0)

@@ -272,10 +272,10 @@ def test_an_unknown_transform(dino4cells: Command, cells: str, tmp_path: Path) -
     )
 
 
-def test_a_transform_that_is_not_built_yet(dino4cells: Command, cells: str, tiny_yaml: str, tmp_path: Path) -> None:
+def test_a_wrong_parameter_of_a_transform(dino4cells: Command, cells: str, tiny_yaml: str, tmp_path: Path) -> None:
     words = ["train", "--config", tiny_yaml, "--data", cells, "--output", tmp_path / "model"]
-    answer = dino4cells(*words, "--global_aug1.Jigsaw", "[true, {p: 0.5}]")
-    assert_refused(answer, "global_aug1: the transform 'Jigsaw' is not available")
+    answer = dino4cells(*words, "--global_aug1.Jigsaw", "[true, {q: 0.5}]")
+    assert_refused(answer, "global_aug1.Jigsaw.q: Jigsaw takes p (a number from 0 to 1", "not q")
 
 
 def test_a_configuration_that_is_not_there(dino4cells: Command, tmp_path: Path) -> None:

@@ -187,9 +187,10 @@ def test_files_of_single_channels_give_the_features_of_whole_images(train: Train
     whole = train()
     pattern = {"file_pattern": "{cell}/{channel}.tif"}
     url = train(data=str(split), **pattern)
-    assert load_model(url).card.channels == CHANNELS
-    for name, tensor in load_model(whole).backbone.state_dict().items():
-        assert torch.equal(tensor, load_model(url).backbone.state_dict()[name]), name
+    model, same = load_model(url), load_model(whole).backbone.state_dict()
+    assert model.card.channels == CHANNELS
+    for name, tensor in model.backbone.state_dict().items():
+        assert torch.equal(tensor, same[name]), name
     features = extracted(url, str(split), tmp_path)
     np.testing.assert_allclose(features.dino, extracted(whole, cells, tmp_path / "whole").dino, rtol=0, atol=1e-6)
     assert features.card.layout.file_pattern == "{cell}/{channel}.tif"

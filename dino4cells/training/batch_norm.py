@@ -61,15 +61,15 @@ class SynchronizedBatchNorm(BatchNorm):
         scale_C = self.weight * (variance_C + self.eps).rsqrt()
         return (centred * scale_C.view(shape) + self.bias.view(shape)).to(inputs.dtype)
 
-    @torch.no_grad()
     def _remember(self, mean_C: torch.Tensor, variance_C: torch.Tensor, total: torch.Tensor) -> None:
         """Running averages, of the variance without bias, as PyTorch keeps them."""
         running_mean, running_variance, batches = self.running_mean, self.running_var, self.num_batches_tracked
         if running_mean is None or running_variance is None or batches is None:
             return
         share = cast(float, self.momentum) * (total > 0)
-        running_mean.lerp_(mean_C, share)
-        running_variance.lerp_(variance_C * total / (total - 1).clamp(min=1), share)
+        # By `.data`: the fused form of another view's forward pass has saved both for its backward pass, which does not use them.
+        running_mean.data.lerp_(mean_C, share)
+        running_variance.data.lerp_(variance_C * total / (total - 1).clamp(min=1), share)
         batches.add_((total > 0).to(batches.dtype))
 
 

@@ -1,6 +1,9 @@
 """Judge features by classifiers that never saw the cells they are judged on (no files, no torch).
 
 `make_folds` splits the cells once, `cross_validate` judges any features on that split, `fit_classifier` gives the classifier to keep.
+
+The paper's heads, which are trained on features or on images, are a matter of their own: `classify.train` runs the steps of `assembly`
+(cells, labels, network), `head_training` (the loop) and `results`; `classify.classifier` reads what they wrote.
 """
 
 from __future__ import annotations

@@ -130,11 +130,20 @@ class _Divider(Generic[AnyCells]):
             )
         on_features = self.config.classification.use_pretrained_features
         if is_torch_file(url):
-            return self._out_of_torch_file(part, url) if on_features else self._with_ids(ids_of_torch_file(url) or [], part, url)
+            return self._out_of_torch_file(part, url) if on_features else self._with_ids(self._only_ids(part, url), part, url)
         ids = listed_ids(url)
         if ids is None and on_features and url.lower().endswith(".csv"):
             ids = ids_of_table(url)
         return self.read(url) if ids is None else self._with_ids(ids, part, url)
+
+    def _only_ids(self, part: str, url: str) -> list[str]:
+        ids = ids_of_torch_file(url)
+        if ids is None:
+            raise DataError(
+                f"{self._place(part)} names {url}, which lists no IDs; a classifier of images learns from a CSV or from IDs, one of "
+                "features needs use_pretrained_features: true."
+            )
+        return ids
 
     def _out_of_torch_file(self, part: str, url: str) -> AnyCells:
         """Features, or IDs, which only a file that is no features is looked through for: features are large."""
@@ -153,8 +162,9 @@ class _Divider(Generic[AnyCells]):
         chosen = np.isin(own, ids)
         unknown = sorted(set(ids) - set(own))
         if not chosen.any():
-            first = f" (the first: {ids[0]!r})" if ids else ""
-            raise DataError(f"{url}: none of its {len(ids):,} IDs{first} is in {cells.source}; give files of one data set.")
+            raise DataError(
+                f"{url}: none of its {len(ids):,} IDs (the first: {ids[0]!r}) is in {cells.source}; give files of one data set."
+            )
         if unknown:
             self.warnings.append(f"{url}: {len(unknown):,} of its {len(ids):,} IDs (the first: {unknown[0]!r}) are not in {cells.source}.")
         return cells.take(np.flatnonzero(chosen))

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.data import DataLoader
 
 from dino4cells.augment.draws import sample_keys
 from dino4cells.augment.views import ViewKind
@@ -91,6 +92,7 @@ class ImageInputs:
         self.batch_size = config.embedding.batch_size
         self.workers = config.classification.num_workers if device.type == "cuda" else 0
         self.failures: dict[int, str] = {}
+        self._loaders: dict[tuple[int, int], DataLoader[Batch]] = {}
 
     def __len__(self) -> int:
         return len(self.images)
@@ -119,12 +121,18 @@ class ImageInputs:
     def features(self, classifier: Classifier, start: int, stop: int) -> Iterator[Share]:
         if classifier.backbone is None:
             raise ValueError("images need a classifier with a backbone")
-        rows = Rows(start, stop, self.batch_size)
-        for batch in load_batches(self.images, rows, self.workers, pin_memory=self.device.type == "cuda"):
+        for batch in self._in_order(start, stop):
             self._note_failures(batch)
             if len(batch):
                 here = batch.to(self.device)
                 yield embed(classifier.backbone, self.testing_view, here, self.seed), here.index_B
+
+    def _in_order(self, start: int, stop: int) -> DataLoader[Batch]:
+        """Batches of these rows; the processes that read them stay for the next epoch's validation."""
+        if (start, stop) not in self._loaders:
+            rows = Rows(start, stop, self.batch_size)
+            self._loaders[start, stop] = load_batches(self.images, rows, self.workers, pin_memory=self.device.type == "cuda")
+        return self._loaders[start, stop]
 
     def _note_failures(self, batch: Batch) -> None:
         for row, reason in batch.failures:

@@ -199,6 +199,13 @@ def test_a_split_that_cannot_be_is_refused_in_a_sentence(
         assert word in str(refused.value)
 
 
+def test_features_are_no_images(tmp_path: Path) -> None:
+    torch.save([torch.zeros(4, 8), ["a"] * 4, ["a"] * 4, ["a"] * 4], tmp_path / "train.pth")
+    config = config_of(use_pretrained_features=False, train_path=str(tmp_path / "train.pth"), valid_path=str(tmp_path / "train.pth"))
+    with pytest.raises(DataError, match=r"train\.pth, which lists no IDs; .* needs use_pretrained_features: true"):
+        divide(config, "all", read_all)
+
+
 def test_without_any_cells_the_options_that_name_them_are_told() -> None:
     with pytest.raises(ConfigError, match=r"no cells are given; name them there, or all cells by --features or embedding\.output_path"):
         divide(config_of(), None, read_all)

@@ -17,6 +17,7 @@ _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
 _MANTISSA = 24
+_SLOTS = 4096  # of each transform; none draws nearly as many numbers
 
 
 def _mix(bits: torch.Tensor) -> torch.Tensor:
@@ -38,20 +39,20 @@ def sample_keys(seed: int, epoch_N: torch.Tensor, index_N: torch.Tensor, view_N:
 class Draws:
     """A sequence of random tensors whose row n depends on `keys_N[n]` and on the number of draws before, and on nothing else."""
 
-    def __init__(self, keys_N: torch.Tensor) -> None:
+    def __init__(self, keys_N: torch.Tensor, first_slot: int = 0) -> None:
         self._keys = keys_N
-        self._slot = 0
+        self._slot = first_slot
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def of_transform(self, position: int) -> Draws:
         """Draws of the transform at a place of the list: what it draws does not depend on what the others draw, or on when."""
-        return Draws(_mix((self._keys ^ position) + _GOLDEN))
+        return Draws(self._keys, position * _SLOTS)
 
     def of_samples(self, chosen_N: torch.Tensor) -> Draws:
-        """The draws of the samples for which `chosen_N` (bool) is true, none of them drawn yet."""
-        return Draws(self._keys[chosen_N])
+        """The draws of the samples for which `chosen_N` (bool) is true, from here on."""
+        return Draws(self._keys[chosen_N], self._slot)
 
     @property
     def device(self) -> torch.device:

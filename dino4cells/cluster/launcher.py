@@ -113,25 +113,25 @@ class PyTorchJobLauncher:
         api = Api(self.settings.namespace, self.connect, patience, self.clock, self.sleep, self.jitter, say)
         cluster = Cluster(api)
         with contextlib.closing(api), _stop_signals() as signals:
-            watch: list[JobWatch] = []
+            watch: JobWatch | None = None
             try:
                 found = self._submitted(cluster, name, manifest, job.fingerprint(), say)
-                watch.append(JobWatch(cluster, found, self.settings.limits, say, _print, self.settings.last_lines))
-                failure = self._watched(watch[0])
+                watch = JobWatch(cluster, found, self.settings.limits, say, _print, self.settings.last_lines)
+                failure = self._watched(watch)
                 signals.hold()
             except BaseException as error:
                 signals.hold()
                 stop = error.signal if isinstance(error, _Stopped) else None
-                self._abandon(cluster, name, job.fingerprint(), watch[0] if watch else None, say)
+                self._abandon(cluster, name, job.fingerprint(), watch, say)
                 if stop is None:
                     raise
                 raise JobFailed(
                     f"{name}: was stopped by {stop.name} and deleted; run it again to go on from its last checkpoint."
                 ) from None
-            watch[0].finish_log(self.sleep, self.settings.round_seconds)
+            watch.finish_log(self.sleep, self.settings.round_seconds)
             if failure is not None:
-                failure = watch[0].with_last_lines(failure)
-            self._release(cluster, watch[0], say)
+                failure = watch.with_last_lines(failure)
+            self._release(cluster, watch, say)
             if failure is not None:
                 raise ClusterJobFailed(failure)
 
@@ -212,10 +212,11 @@ class PyTorchJobLauncher:
     def _release(self, cluster: Cluster, watch: JobWatch, say: Callable[[str], None]) -> None:
         """See that a job that has ended, or is given up, holds nothing."""
         name, limit, job = watch.job.name, self.settings.limits.ended, watch.job
-        end, pods = self.clock() + limit, JobPods(cluster.with_patience(limit), name)
+        end, pods = self.clock() + limit, JobPods(cluster.with_patience(limit), job)
         try:
             if not job.is_finished:
                 cluster.with_patience(limit).delete_job(name, job.uid)
+                say("deleted")
             while True:
                 pods.update(0)
                 holding = [pod for pod in pods.now.values() if pod.holds_resources]
@@ -227,7 +228,7 @@ class PyTorchJobLauncher:
             if job.is_finished:
                 cluster.with_patience(limit).delete_job(name, job.uid)
             where = ", ".join(f"{pod.name} on {pod.node or 'no node'}" for pod in holding)
-            say(f"deleted, since pods of it have not ended {duration(limit)} after it did ({where})")
+            say(f"deleted; pods of it have still not ended after {duration(limit)} ({where})")
         except ClusterError as error:
             say(f"could not be cleaned up ({within(error)}); kubectl delete pytorchjob {name} -n {self.settings.namespace} does it")
 
@@ -244,6 +245,7 @@ class PyTorchJobLauncher:
             there = job_from(item) if item else None
             if there is not None and there.fingerprint == fingerprint and not there.is_finished:
                 hasty.delete_job(name, there.uid)
+                say("deleted")
         except ClusterError as error:
             if watch is not None:
                 say(f"could not be cleaned up ({within(error)}); kubectl delete pytorchjob {name} -n {self.settings.namespace} does it")

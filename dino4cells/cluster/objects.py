@@ -75,6 +75,7 @@ class Pod:
 
     Attributes:
         name, uid: a pod that was made anew has the same name and another uid.
+        owner: uid of its job.
         role, index: `master` or `worker`, and the number among those.
         phase: `Pending`, `Running`, `Succeeded` or `Failed`.
         reason, words: of the pod itself (`Evicted`).
@@ -86,6 +87,7 @@ class Pod:
 
     name: str
     uid: str
+    owner: str
     role: str
     index: int
     phase: str
@@ -175,6 +177,7 @@ def pod_from(item: Object) -> Pod:
     return Pod(
         name=metadata["name"],
         uid=metadata.get("uid", ""),
+        owner=next((owner["uid"] for owner in metadata.get("ownerReferences") or () if owner.get("controller")), ""),
         role=labels.get(ROLE_LABEL, "").lower(),
         index=int(labels.get(INDEX_LABEL, 0)),
         phase=status.get("phase", "Pending"),

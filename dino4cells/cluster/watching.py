@@ -27,10 +27,10 @@ _AGENT_LINES = 60
 
 
 class JobPods:
-    """The pods of a job as they are, and those that are gone as they last were."""
+    """The pods of a job as they are, and those that are gone as they last were; not those of an earlier job of its name."""
 
-    def __init__(self, cluster: Cluster, job: str) -> None:
-        self._cluster, self._selector, self._version = cluster, f"{JOB_LABEL}={job}", ""
+    def __init__(self, cluster: Cluster, job: Job) -> None:
+        self._cluster, self._job, self._selector, self._version = cluster, job.uid, f"{JOB_LABEL}={job.name}", ""
         self.now: dict[str, Pod] = {}
         self._gone: dict[str, Pod] = {}
 
@@ -48,10 +48,12 @@ class JobPods:
                 self._version = ""
             else:
                 for event in events:
-                    self._take(pod_from(event["object"]), event["type"] == "DELETED")
+                    pod = pod_from(event["object"])
+                    if pod.owner == self._job:
+                        self._take(pod, event["type"] == "DELETED")
                 return
         items, self._version = self._cluster.pods(self._selector)
-        pods = {pod.name: pod for pod in map(pod_from, items)}
+        pods = {pod.name: pod for pod in map(pod_from, items) if pod.owner == self._job}
         for pod in list(self.now.values()):
             if pod.name not in pods:
                 self._take(pod, True)
@@ -92,7 +94,7 @@ class JobWatch:
     def __init__(
         self, cluster: Cluster, job: Job, limits: Limits, say: Callable[[str], None], show: Callable[[str], None], keep: int
     ) -> None:
-        self.job, self.pods = job, JobPods(cluster, job.name)
+        self.job, self.pods = job, JobPods(cluster, job)
         self._cluster, self._limits, self._say, self._keep = cluster, limits, say, keep
         # A log that cannot be read is read in the next round: a node that is gone must not hold up what tells so.
         self.log = LogFollower(cluster.with_patience(0), show, keep + _AGENT_LINES)
@@ -120,7 +122,8 @@ class JobWatch:
         if state is State.SUCCEEDED:
             return state
         if state is State.FAILED:
-            return failures.of_failed_job(self.job, self.pods.all)
+            self.pods.update(1)  # the operator has deleted some of them with the failure; this tells how they ended
+            return failures.mistake_of(self.pods.all) or failures.of_failed_job(self.job, self.pods.all)
         return self._given_up() or state
 
     def _rank_zero(self) -> Pod | None:
@@ -145,7 +148,7 @@ class JobWatch:
         """Show the log to its end, in a few tries; what becomes of the job does not hang on it."""
         for _ in range(_PATIENT_ROUNDS):
             try:
-                self.pods.update(0)
+                self.pods.update(1)
                 self.follow_log()
             except ClusterError as error:
                 self._say(f"the end of the log cannot be read ({within(error)})")

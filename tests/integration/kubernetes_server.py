@@ -84,7 +84,7 @@ class KubernetesServer:
         self.forbidden: set[tuple[str, str]] = set()
         self.refuses = ""
         self.knows_jobs = True
-        self.holds_deleted = False
+        self.slow_to_collect = False
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.deleted: list[str] = []
         self.watch_errors: list[Object] = []
@@ -249,6 +249,14 @@ class KubernetesServer:
             if any(owner["uid"] == uid for owner in job["metadata"].get("ownerReferences", ())):
                 self._delete_job(job)
 
+    def collect_garbage(self) -> None:
+        """Delete the pods whose job is gone."""
+        with self.lock:
+            uids = {job["metadata"]["uid"] for job in self.jobs.values()}
+            for pod in list(self.pods.values()):
+                if pod["metadata"]["ownerReferences"][0]["uid"] not in uids:
+                    self._gone(pod)
+
     def forget(self) -> None:
         """Compact the history: watches from before now expire."""
         self._version += 1
@@ -300,13 +308,9 @@ class KubernetesServer:
     def _delete_job(self, job: Object) -> None:
         name = job["metadata"]["name"]
         self.deleted.append(name)
-        if self.holds_deleted:
-            job["metadata"]["deletionTimestamp"] = self._stamp()
-            return
         del self.jobs[name]
-        for pod in list(self.pods.values()):
-            if pod["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]:
-                self._gone(pod)
+        if not self.slow_to_collect:
+            self.collect_garbage()
 
     def answer(self, method: str, url: str, body: bytes) -> tuple[int, bytes]:
         """The status and body of an answer; `\\n`-separated events for a watch."""
@@ -343,7 +347,7 @@ class KubernetesServer:
             name = body["metadata"]["name"]
             if name in self.jobs:
                 return _refusal(409, f'pytorchjobs.kubeflow.org "{name}" already exists')
-            body["metadata"]["uid"] = self._uid()
+            body["metadata"].update(uid=self._uid(), creationTimestamp=self._stamp())
             self.jobs[name] = body
             return 201, json.dumps(body).encode()
         if name not in self.jobs:

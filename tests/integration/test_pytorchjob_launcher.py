@@ -6,6 +6,8 @@ import dataclasses
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,10 +15,11 @@ import pytest
 from kubernetes_server import NAMESPACE, KubernetesServer, Time, kubernetes_server
 
 from dino4cells.cluster.api import ClusterError, ClusterUnreachable, connect
-from dino4cells.cluster.failures import ClusterJobFailed
+from dino4cells.cluster.failures import ClusterJobFailed, exit_code, own_words
 from dino4cells.cluster.job import JobSpec, Placement, Processes
 from dino4cells.cluster.launcher import LauncherPod, LauncherSettings, PyTorchJobLauncher
 from dino4cells.cluster.names import job_name
+from dino4cells.cluster.objects import Ended
 from dino4cells.cluster.states import Limits
 from dino4cells.errors import ConfigError, JobFailed
 
@@ -140,9 +143,7 @@ def test_a_job_whose_pods_do_not_end_after_its_success_is_deleted(server: Kubern
     assert not server.jobs
     assert not server.pods
     name = job_name(TWO, "run-1")
-    assert said(capsys.readouterr().out, TWO)[-1] == (
-        f"deleted, since pods of it have not ended 1 minute after it did ({name}-worker-0 on gpu-3)"
-    )
+    assert said(capsys.readouterr().out, TWO)[-1] == (f"deleted; pods of it have still not ended after 1 minute ({name}-worker-0 on gpu-3)")
 
 
 def test_the_log_of_an_elastic_job_is_that_of_its_first_worker(server: KubernetesServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -330,6 +331,22 @@ def test_what_a_user_can_mend_fails_at_once_with_the_sentence_of_the_process(
     assert "reading s3://bucket/cells.csv" in capsys.readouterr().out
 
 
+def test_the_sentence_of_the_process_stands_even_where_the_operator_was_quicker(
+    server: KubernetesServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running_for(server, "epoch 1")
+
+    def all_at_once() -> None:
+        server.ends(1, "worker", message="error: cells.csv: has no rows; add some.", again="CrashLoopBackOff")
+        server.delete_pod("worker")
+        server.ends(1, message="connection reset", phase="Failed")
+        server.condition("Failed", "reached the specified backoff limit", replaces="Running")
+
+    server.time.at(9, lambda: server.just_before("get", "pytorchjobs", all_at_once))
+    failed = failure_of(lambda: launcher(server).run(TWO))
+    assert str(failed) == "cells.csv: has no rows; add some."
+
+
 def test_exit_code_2_of_a_process_fails_at_once_even_without_a_sentence(
     server: KubernetesServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -344,6 +361,16 @@ def test_exit_code_2_of_a_process_fails_at_once_even_without_a_sentence(
         "  error: unrecognized arguments: --bacth",
     ]
     assert not server.jobs
+
+
+def test_a_real_torchrun_names_the_exit_code_of_its_process_and_passes_on_another(tmp_path: Path) -> None:
+    script = tmp_path / "process.py"
+    script.write_text("import sys\nprint('its last words', flush=True)\nsys.exit(2)\n")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1", str(script)]
+    run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+    end = Ended(run.returncode, "Error", run.stdout[-2048:], "", "")  # as much as Kubernetes takes from a log
+    assert (run.returncode, exit_code(end)) == (1, 2)
+    assert own_words(run.stdout.splitlines(), 20)[-1] == "its last words"
 
 
 def test_a_job_that_failed_too_often_shows_the_last_words_of_the_pod_that_failed_first(
@@ -481,6 +508,16 @@ def test_a_job_that_someone_deletes_is_a_failure(server: KubernetesServer, capsy
     assert "was deleted by someone else" in str(failed)
 
 
+def test_a_job_that_someone_replaces_is_a_failure_and_the_new_one_is_left_alone(
+    server: KubernetesServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running_for(server, "epoch 1")
+    server.time.at(9, lambda: server.job["metadata"].update(uid="uid-of-another"))
+    failed = failure_of(lambda: launcher(server, ended=10).run(JOB))
+    assert "was deleted by someone else" in str(failed)
+    assert server.job["metadata"]["uid"] == "uid-of-another"
+
+
 # Limits of time
 
 
@@ -564,6 +601,7 @@ def test_a_cluster_that_asks_to_wait_is_not_pressed(server: KubernetesServer, ca
     server.fail("create", "pytorchjobs", 1, 429, Retry_After="25")
     launcher(server).run(JOB)
     assert server.asked("create", "pytorchjobs") == 2
+    assert server.job["metadata"]["creationTimestamp"] == "2026-01-01T12:00:25Z"
     assert "the cluster's API does not answer" not in capsys.readouterr().out
 
 
@@ -728,6 +766,19 @@ def test_a_job_that_failed_before_is_replaced(server: KubernetesServer, capsys: 
     launcher(server).run(JOB)
     assert server.job["metadata"]["uid"] != uid
     assert logged(capsys.readouterr().out) == ["resumed"]
+
+
+def test_the_pods_that_an_earlier_job_left_behind_do_not_count(server: KubernetesServer, capsys: pytest.CaptureFixture[str]) -> None:
+    server.slow_to_collect = True
+    running_for(server, "old")
+    server.time.at(8, lambda: server.ends(1, message="error: old: a mistake; mend it.", phase="Failed"))
+    failure_of(lambda: launcher(server, ended=10).run(JOB))
+    assert server.pods
+    server.time.at(server.time.now + 6, server.collect_garbage)
+    runs_through(server, "new", begin=server.time.now + 8)
+    capsys.readouterr()
+    launcher(server).run(JOB)
+    assert logged(capsys.readouterr().out) == ["new"]
 
 
 def test_outside_of_a_run_a_job_that_succeeded_is_run_again(server: KubernetesServer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dino4cells.cluster import entry
 from dino4cells.cluster.failures import crash_of, duration, mistake_of, obstacle_of, of_failed_job, out_of_time, own_words, stalled
 from dino4cells.cluster.job import JobSpec, Placement
+from dino4cells.cluster.local import REASON_FILE
 from dino4cells.cluster.logs import LogCursor
 from dino4cells.cluster.objects import Job, Pod, job_from, pod_from, rank_zero
 from dino4cells.cluster.pytorchjob import render
 from dino4cells.cluster.states import Limits, State, observe
+from dino4cells.errors import DataError
 
 Object = dict[str, Any]
 SPEC = JobSpec("train", "dino4cells.training", image="registry.example/dino4cells:0.1.0", nodes=2)
@@ -278,6 +282,17 @@ def test_a_mistake_is_known_by_the_sentence_or_the_exit_code_of_the_process(pods
     assert failure.exit_code == code
 
 
+def test_the_sentence_is_that_which_a_process_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "termination-log"
+    file.touch()
+    monkeypatch.setattr(entry, "TERMINATION_LOG", file)
+    monkeypatch.delenv(REASON_FILE, raising=False)
+    with pytest.raises(SystemExit), entry.process_of_a_job():
+        raise DataError("cells.csv: the table has no rows; it needs one row a cell.")
+    failure = mistake_of([crashed("master", 1, message=file.read_text())])
+    assert str(failure) == "cells.csv: the table has no rows; it needs one row a cell."
+
+
 @pytest.mark.parametrize(
     "pods",
     [
@@ -349,7 +364,7 @@ def test_a_process_has_its_own_last_words_and_not_those_of_torchrun() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (1, "1 seconds"),
+        (1, "1 second"),
         (60, "1 minute"),
         (90, "90 seconds"),
         (1800, "30 minutes"),
@@ -379,6 +394,13 @@ def test_whatever_is_cut_off_and_asked_for_again_each_line_is_taken_once(data: s
         answer = [line for moment, line in log[:written] if moment // 1000 >= begin]
         taken += cursor.take(answer if last else answer[: data.draw(st.integers(0, len(answer)))])
     assert taken == [line.rpartition(" ")[2] for _, line in log]
+
+
+def test_an_answer_that_begins_earlier_than_asked_repeats_nothing() -> None:
+    lines = [f"2026-01-01T12:00:{second:02d}.5Z line {second}" for second in range(20)]
+    cursor = LogCursor()
+    assert len(cursor.take(lines[:10])) == 10
+    assert cursor.take(lines) == [f"line {second}" for second in range(10, 20)]
 
 
 def test_what_the_cluster_says_into_a_log_is_shown_once() -> None:

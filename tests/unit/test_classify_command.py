@@ -128,6 +128,28 @@ def test_published_feature_files_and_id_files_work_as_they_are(dino4cells: Comma
     assert metrics_of(tmp_path / "places")["classes"] == ["label_0", "label_1", "label_2"]
 
 
+def test_the_papers_own_command_line_works_on_the_papers_own_files(
+    dino4cells: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    for part, seed in (("train", 0), ("valid", 1)):
+        frame, values = cells_of_lines(240, seed=seed)
+        lines = pd.get_dummies(frame["cell_type"]).to_numpy(np.float32)  # the paper's matrices of cell lines are one-hot
+        ids = np.array([f"{part}-{name}" for name in frame["ID"]])
+        content = (torch.from_numpy(values), torch.zeros(240, 19), lines, ids)
+        torch.save(content, tmp_path / "results" / f"{part}_features_cells.pth")
+    config = Path(__file__).parent / "published_configs" / "hpa_single_cells.yaml"
+    words = "--epochs 100 --balance True --num_classes 4 --train_cell_type True --train_protein False --train True --test True"
+    head = "--classifier_state_dict results/classifier_cells.pth --master_port = 1234"
+    done = dino4cells("classify", "--config", config, *words.split(), *head.split())
+    assert done.code == 0, done.err
+    metrics = metrics_of(tmp_path / "results" / "classification_output")
+    assert metrics["cells"] == {"train": 240, "valid": 240}
+    assert metrics["scores"]["valid"]["macro_f1"] > 0.8, metrics["scores"]  # chance is 0.25
+    assert any("there is no file results//test_features.pth, so no cells are tested" in warning for warning in metrics["warnings"])
+
+
 def test_a_head_goes_on_from_where_another_ended_or_is_only_judged(dino4cells: Command, lines: str, tmp_path: Path) -> None:
     words = ["--features", lines, "--train_cell_type", "True", *QUICK]
     assert dino4cells("classify", *words, "--epochs", 8, "--output", tmp_path / "first").code == 0

@@ -19,7 +19,7 @@ from dino4cells.data.channels import are_numbered, numbered
 from dino4cells.errors import ConfigError
 from dino4cells.models.head import DINOHead, DINONetwork
 from dino4cells.models.vit import interpolate_positions
-from dino4cells.models.weights import PATCH_EMBEDDING, POSITIONS, Tensors, Weights, check_fit, read_weights, without_classifier
+from dino4cells.models.weights import PATCH_EMBEDDING, POSITIONS, Tensors, Weights, check_fit, first_layer, read_weights, without_classifier
 
 MEAN = "mean"
 
@@ -85,11 +85,6 @@ def start_from(network: DINONetwork, config: Config, channels: Sequence[str]) ->
     if classifier:
         lines.append(f"  not taken: {', '.join(classifier)} (a classifier)")
     return tuple(lines)
-
-
-def first_layer(backbone: nn.Module) -> str:
-    """Name of the weights that see the channels: the patch embedding, or the first convolution."""
-    return next(f"{name}.weight" for name, module in backbone.named_modules() if isinstance(module, nn.Conv2d))
 
 
 def plan_channels(config: Config, ours: Sequence[str], count: int, theirs: Sequence[str] | None) -> ChannelPlan:

@@ -13,9 +13,10 @@ from dino4cells.data.metadata import Metadata
 from dino4cells.data.source import image_source
 from dino4cells.errors import CheckpointError
 from dino4cells.models.artifact import NetworkCard, TrainedModel, untrained_backbone
+from dino4cells.models.backbones import build_backbone
 from dino4cells.models.vit import ARCHITECTURES as WIDTHS
 from dino4cells.models.vit import PATCH_SIZES
-from dino4cells.models.weights import Weights, check_fit, read_weights, without_classifier
+from dino4cells.models.weights import PATCH_EMBEDDING, Weights, check_fit, first_layer, read_weights, without_classifier
 
 
 def load_published(url: str, config: Config, metadata: Metadata | None = None) -> TrainedModel:
@@ -32,14 +33,15 @@ def load_published(url: str, config: Config, metadata: Metadata | None = None) -
     """
     weights = read_weights(url)
     arch, patch_size, image_size = _transformer(weights) if weights.is_transformer else _convolutional(weights, config)
+    in_channels = _in_channels(weights, arch)
     card = NetworkCard(
         arch=arch,
         patch_size=patch_size,
         image_size=image_size,
         embedding_dim=1,  # known when the network is built
-        channels=_channels(weights, config, metadata),
+        channels=_channels(in_channels, config, metadata),
         image_mode=config.model.image_mode,
-        in_channels=weights.in_channels,
+        in_channels=in_channels,
         seed=config.model.seed,
         normalization=[[name, parameters] for name, parameters in config.section("testing_transfo")],
     )
@@ -75,12 +77,20 @@ def _convolutional(weights: Weights, config: Config) -> tuple[str, int, int]:
     )
 
 
-def _channels(weights: Weights, config: Config, metadata: Metadata | None) -> Names:
+def _in_channels(weights: Weights, arch: str) -> int:
+    """Channels that the network takes: those of its first layer."""
+    name = PATCH_EMBEDDING if weights.is_transformer else first_layer(build_backbone(arch, PATCH_SIZES[0], PATCH_SIZES[0], 3))
+    if name not in weights.backbone:
+        raise CheckpointError(f"{weights.url}: is no {arch}: it lacks '{name}'; correct model.arch, or use another file.")
+    return weights.backbone[name].shape[1]
+
+
+def _channels(in_channels: int, config: Config, metadata: Metadata | None) -> Names:
     """Names of the channels that the model was trained on, as far as they are known."""
     if config.model.channels:
         return tuple(config.model.channels)
     every = config.model.image_mode.startswith(("normalized", "unnormalized"))
     one = any(name == "Get_specific_channel" for name, _ in config.section("testing_transfo"))
     if metadata is None or (every and not one) or config.embedding.channels:
-        return numbered(weights.in_channels)
+        return numbered(in_channels)
     return image_source(metadata, config.model).channels

@@ -16,6 +16,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
+from torch import nn
 
 from dino4cells import storage
 from dino4cells.artifacts import open_artifact
@@ -61,14 +62,6 @@ class Weights:
     @property
     def is_transformer(self) -> bool:
         return PATCH_EMBEDDING in self.backbone
-
-    @property
-    def in_channels(self) -> int:
-        """Channels that the first layer sees."""
-        name = PATCH_EMBEDDING if self.is_transformer else next((name for name, tensor in self.backbone.items() if tensor.ndim == 4), "")
-        if not name:
-            raise CheckpointError(f"{self.url}: has no convolution, so that it is no network for images; use another file.")
-        return self.backbone[name].shape[1]
 
     @property
     def width(self) -> int:
@@ -131,7 +124,7 @@ def _network_channels(card: ModelCard) -> tuple[str, ...] | None:
 
 def _read_safetensors(content: bytes, url: str) -> Tensors:
     try:
-        return safetensors.torch.load(content)
+        return dict(sorted(safetensors.torch.load(content).items()))  # whose order differs from one reading to the next
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise CheckpointError(f"{url}: cannot be read as a safetensors file ({error}); download it again or use another.") from error
 
@@ -183,6 +176,11 @@ def split_names(tensors: Mapping[str, torch.Tensor]) -> tuple[Tensors, Tensors]:
     head = {name.removeprefix("head."): tensor for name, tensor in plain.items() if name.startswith(("head.mlp.", "head.last_layer."))}
     rest = {name: tensor for name, tensor in plain.items() if name.removeprefix("head.") not in head}
     return {name.removeprefix("backbone."): tensor for name, tensor in rest.items()}, head
+
+
+def first_layer(backbone: nn.Module) -> str:
+    """Name of the weights that see the channels: the patch embedding, or the first convolution."""
+    return next(f"{name}.weight" for name, module in backbone.named_modules() if isinstance(module, nn.Conv2d))
 
 
 def without_classifier(found: Mapping[str, torch.Tensor], wanted: Iterable[str]) -> tuple[Tensors, list[str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 import torchvision
 from plain_vit import PlainHead, PlainTransformer
@@ -109,11 +110,13 @@ def test_dinos_bare_backbone_and_its_residual_network_are_models_of_three_channe
     resnet = torchvision.models.resnet50(weights=None).eval()
     resnet.fc = nn.Identity()
     torch.save(resnet.state_dict(), tmp_path / "dino_resnet50_pretrain.pth")
-    model = load_published(str(tmp_path / "dino_resnet50_pretrain.pth"), tiny_config(arch="resnet50"))
+    safetensors.torch.save_file(resnet.state_dict(), tmp_path / "resnet50.safetensors")
     image = torch.rand(1, 3, 64, 64)
-    with torch.inference_mode():
-        torch.testing.assert_close(model.backbone(image), resnet(image))
-    assert (model.card.embedding_dim, model.card.in_channels) == (2048, 3)
+    for name in ("dino_resnet50_pretrain.pth", "resnet50.safetensors"):
+        model = load_published(str(tmp_path / name), tiny_config(arch="resnet50"))
+        with torch.inference_mode():
+            torch.testing.assert_close(model.backbone(image), resnet(image))
+        assert (model.card.embedding_dim, model.card.in_channels) == (2048, 3)
 
 
 def test_the_settings_of_a_checkpoint_name_its_residual_network(tmp_path: Path, tiny_config: MakeConfig) -> None:

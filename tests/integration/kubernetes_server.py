@@ -238,8 +238,9 @@ class KubernetesServer:
         with self.lock:
             self._gone(self.pod(role, index))
 
-    def warns(self, words: str, about: str) -> None:
-        self.events.append({"type": "Warning", "message": words, "lastTimestamp": self._stamp(), "involvedObject": {"name": about}})
+    def warns(self, words: str, about: str, reason: str = "FailedCreatePod") -> None:
+        event = {"type": "Warning", "reason": reason, "message": words, "lastTimestamp": self._stamp(), "involvedObject": {"name": about}}
+        self.events.append(event)
 
     # What the rest of the cluster does
 

@@ -487,6 +487,7 @@ def test_pods_that_may_not_be_created_are_explained_by_the_events(server: Kubern
     server.time.at(2, lambda: server.condition("Created"))
     server.warns("of another job", f"{name}x")
     server.time.at(5, lambda: server.warns('pods "x" is forbidden: exceeded quota: gpus', name))
+    server.time.at(7, lambda: server.warns("0/3 nodes are available, as it was", f"{name}-master-0", "FailedScheduling"))
     failed = failure_of(lambda: launcher(server, scheduling=300).run(JOB))
     assert "0 of 1 pods ran within 5 minutes" in str(failed)
     assert "exceeded quota: gpus" in str(failed)
@@ -516,6 +517,7 @@ def test_a_job_that_someone_replaces_is_a_failure_and_the_new_one_is_left_alone(
     failed = failure_of(lambda: launcher(server, ended=10).run(JOB))
     assert "was deleted by someone else" in str(failed)
     assert server.job["metadata"]["uid"] == "uid-of-another"
+    assert "could not be cleaned up" not in capsys.readouterr().out
 
 
 # Limits of time
@@ -630,6 +632,7 @@ def test_a_cluster_that_stays_away_fails_the_step_and_says_that_the_job_may_run_
     with pytest.raises(ClusterUnreachable, match=r"did not answer for .* seconds"):
         launcher(server, unreachable=300).run(JOB)
     assert 290 <= server.time.now <= 400
+    assert len(server.requests) < 60, "pauses grow"
     output = capsys.readouterr().out
     assert "the cluster's API does not answer (503" in output
     assert f"kubectl delete pytorchjob {job_name(JOB, 'run-1')} -n lab does it" in output

@@ -332,6 +332,11 @@ def test_a_state_that_lasts_too_long_is_explained(state: State) -> None:
     assert sentence in str(out_of_time(state, seen, pods, Limits(), "lab"))
 
 
+def test_a_job_that_is_not_scheduled_in_time_names_the_image_rather_than_the_time() -> None:
+    failure = out_of_time(State.SCHEDULING, job("Created"), [waits("master", "ErrImagePull", "i/o timeout")], Limits(), "lab")
+    assert failure.reason == "ErrImagePull"
+
+
 def test_pods_that_do_not_come_up_again_are_counted() -> None:
     failure = out_of_time(State.RESTARTING, job("Running"), [up("master"), pod("worker", phase="Pending")], Limits(), "lab", "FailedMount")
     assert "only 1 of 2 pods ran within 30 minutes (FailedMount)" in failure.sentence

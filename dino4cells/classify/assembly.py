@@ -137,7 +137,7 @@ def on_images(config: Config, data: str | None, model: TrainedModel | None, grou
         data=kept["train"].source,
         split=division.description,
         warnings=warnings,
-        precision=autocast_type(config.model.precision, group.device),
+        precision=autocast_type(config.model.precision, group.device, card.arch),
     )
 
 

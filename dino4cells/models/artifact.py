@@ -45,8 +45,8 @@ class NetworkCard(BaseModel):
     model_config = ConfigDict(protected_namespaces=())
 
     arch: str
-    patch_size: int
-    image_size: int
+    patch_size: int = Field(description="Side of a patch in pixels; of a vision transformer.")
+    image_size: int = Field(description="Side in pixels that its positions are stored for.")
     embedding_dim: int
     channels: tuple[str, ...] = Field(description="Names of the data's channels, in order; `channel_0` … where they have none.")
     image_mode: ImageMode = Field(default="normalized", description="How an image becomes the network's channels.")

@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dino4cells.augment.views import MultiCrop
 from dino4cells.config import Config, ModelConfig
+from dino4cells.config.architectures import VISION_TRANSFORMERS
 from dino4cells.data.dataset import Batch
 from dino4cells.errors import CheckpointError, ConfigError
 from dino4cells.models.backbones import build_backbone
@@ -51,8 +52,19 @@ def build_network(config: ModelConfig, channels: int) -> DINONetwork:
     return DINONetwork(backbone, head)
 
 
-def autocast_type(precision: str, device: torch.device) -> torch.dtype:
-    """The arithmetic of matrix products: bfloat16 where asked for or, with `auto`, where the hardware computes in it; else float32."""
+def autocast_type(precision: str, device: torch.device, arch: str) -> torch.dtype:
+    """The arithmetic of matrix products: bfloat16 where asked for or, with `auto`, where the hardware computes in it; else float32.
+
+    Convolutional networks compute in float32 on a CPU: PyTorch's 3×3 convolution with stride 2 leaves gradients of its weights unset in
+    bfloat16 where its input is one pixel, as it is in the last stage of a ResNet for views of up to 16 px (seen in PyTorch 2.14).
+
+    Raises:
+        ConfigError: bfloat16 is asked for where it gives wrong gradients.
+    """
+    if device.type == "cpu" and arch not in VISION_TRANSFORMERS:
+        if precision == "bfloat16":
+            raise ConfigError(f"model.precision: {arch} cannot be trained in bfloat16 on a CPU; use auto or float32, or a GPU.")
+        return torch.float32
     if precision != "auto":
         return torch.bfloat16 if precision == "bfloat16" else torch.float32
     if device.type == "cuda":
@@ -117,7 +129,7 @@ class DINO:
         if group.device.type == "cpu":
             use_plain_attention(self.student)
             use_plain_attention(self.teacher)
-        self._autocast = autocast_type(config.model.precision, group.device)
+        self._autocast = autocast_type(config.model.precision, group.device, config.model.arch)
 
     def start_from(self, config: Config, channels: Sequence[str]) -> tuple[str, ...]:
         """Give student and teacher the weights that `model.init` names; returns what was taken over, a line each (`models.init`)."""

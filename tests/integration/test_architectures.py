@@ -157,6 +157,23 @@ def test_convolutional_networks_learn_with_the_other_optimizers(optimizer: str, 
     assert losses[-1] < losses[0]
 
 
+def test_convolutional_networks_compute_in_float32_on_a_cpu_whatever_it_has(tiny_config: MakeConfig, cells: str) -> None:
+    losses = [
+        dino(tiny_config(arch="resnet18", precision=precision)).step(batch(cells, range(8)), 0).item() for precision in ("auto", "float32")
+    ]
+    assert losses[0] == losses[1]
+    with pytest.raises(ConfigError, match=r"model\.precision: resnet18 cannot be trained in bfloat16 on a CPU; use auto or float32"):
+        dino(tiny_config(arch="resnet18", precision="bfloat16"))
+
+
+def test_bfloat16_loss_with_batch_norm_in_the_head_is_close_to_that_of_float32(tiny_config: MakeConfig, cells: str) -> None:
+    def losses(precision: str) -> list[float]:
+        network = dino(tiny_config(use_bn_in_head=True, precision=precision, lr=0.001))
+        return [network.step(batch(cells, range(8 * step, 8 * step + 8)), 8 * step).item() for step in range(2)]
+
+    assert losses("bfloat16") == pytest.approx(losses("float32"), rel=5e-3)
+
+
 def test_views_that_are_too_small_for_the_network_are_refused_where_they_are_made(tiny_config: MakeConfig) -> None:
     with pytest.raises(ConfigError, match=r"global_transfo1: its views have 16 px, and inception_v3 needs at least 75; make them larger"):
         dino(tiny_config(arch="inception_v3"))

@@ -15,6 +15,7 @@ from dino4cells.cli.classify import classify
 from dino4cells.cli.config import show_config
 from dino4cells.cli.extract import extract
 from dino4cells.cli.options import ANY_KEY, ANY_KEY_HELP
+from dino4cells.cli.published_flags import plain_switches
 from dino4cells.cli.run import run
 from dino4cells.cli.simulate import simulate
 from dino4cells.cli.train import train
@@ -72,7 +73,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     try:
-        app(prog_name="dino4cells")
+        app(plain_switches(sys.argv[1:]), prog_name="dino4cells")
     except Dino4CellsError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None

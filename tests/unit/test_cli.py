@@ -15,6 +15,7 @@ from typer.main import get_command
 from dino4cells.artifacts import open_artifact
 from dino4cells.cli import app
 from dino4cells.cli.options import overrides_of
+from dino4cells.cli.published_flags import plain_switches
 from dino4cells.cluster.gpus import gpus_of, visible_devices
 from dino4cells.config import Config
 from dino4cells.config.file import load_config, parse_config, preset_names
@@ -257,3 +258,20 @@ def test_the_handbooks_two_commands_work(
     finished = dino4cells("train", "--config", "config.yaml")  # as a pod that starts again after it has finished
     assert finished.code == 0
     assert "train " not in finished.err
+
+
+@pytest.mark.parametrize(
+    ("words", "plain"),
+    [
+        (["train", "--overwrite", "True", "--epochs", "3"], ["train", "--overwrite", "--epochs", "3"]),
+        (["train", "--overwrite=true"], ["train", "--overwrite"]),
+        (["train", "--overwrite", "False"], ["train"]),
+        (["train", "--overwrite", "--gpus", "0"], ["train", "--overwrite", "--gpus", "0"]),
+    ],
+)
+def test_overwrite_is_understood_with_a_value_as_the_published_scripts_take_it(words: list[str], plain: list[str]) -> None:
+    assert plain_switches(words) == plain
+
+
+def test_overwrite_with_another_value_is_refused(dino4cells: Callable[..., Any]) -> None:
+    assert "--overwrite: must be true or false, not 'perhaps'" in dino4cells("train", "--overwrite=perhaps").err

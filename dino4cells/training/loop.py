@@ -120,12 +120,7 @@ class DINO:
         self._student_over_ranks: nn.Module = self.student
         if group.world_size > 1:
             ids = [group.device] if group.device.type == "cuda" else None
-            self._student_over_ranks = DistributedDataParallel(
-                self.student,
-                device_ids=ids,
-                gradient_as_bucket_view=True,
-                broadcast_buffers=False,  # running statistics of batch norms are the same everywhere
-            )
+            self._student_over_ranks = DistributedDataParallel(self.student, device_ids=ids, gradient_as_bucket_view=True)
         if group.device.type == "cpu":
             use_plain_attention(self.student)
             use_plain_attention(self.teacher)

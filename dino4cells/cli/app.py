@@ -21,7 +21,7 @@ from dino4cells.cli.simulate import simulate
 from dino4cells.cli.train import train
 from dino4cells.errors import Dino4CellsError
 
-EXTRAS = {"kfp": "kubeflow", "matplotlib": "report"}
+EXTRAS = {"kfp": "kubeflow", "kubernetes": "kubeflow", "matplotlib": "report"}
 """Packages that are installed only on demand, and the extra that brings each."""
 
 app = typer.Typer(

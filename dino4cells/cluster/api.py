@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import urllib3
+import yaml
 from kubernetes import config as kubernetes_config
 from kubernetes.client import ApiClient, Configuration
 from kubernetes.client.exceptions import ApiException
@@ -65,20 +66,25 @@ class Refused(ClusterError):
         self.status, self.unknown_kind = status, unknown_kind
 
 
-def connect() -> ApiClient:
+def connect(context: str = "") -> ApiClient:
     """A client for the cluster that this process runs in, or that the kubeconfig of this machine names.
+
+    Args:
+        context: of the kubeconfig, which is then read in a pod too; nothing: its current one.
 
     Raises:
         ConfigError: there is neither.
     """
     configuration = Configuration()
     try:
-        if os.environ.get("KUBERNETES_SERVICE_HOST"):
+        if os.environ.get("KUBERNETES_SERVICE_HOST") and not context:
             kubernetes_config.load_incluster_config(client_configuration=configuration)
         else:
-            kubernetes_config.load_kube_config(client_configuration=configuration)
+            kubernetes_config.load_kube_config(context=context or None, client_configuration=configuration)
     except kubernetes_config.ConfigException as error:
         raise ConfigError(f"cluster: none is configured ({str(error).rstrip('.')}); set KUBECONFIG, or run inside a cluster.") from error
+    except (yaml.YAMLError, OSError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"kubeconfig: cannot be read ({_plainly(error)}); see whether kubectl config view shows it.") from error
     configuration.retries = False  # repeating is done here, where it is counted
     return ApiClient(configuration)
 
@@ -175,10 +181,11 @@ class Api:
         if error.status == 401:
             return ClusterError("cluster: does not know who asks (401), even with a new token; log in again, or mount the service account.")
         if error.status == 403 and " cannot " in words:
-            return ClusterError(
+            sentence = (
                 f"namespace {self.namespace}: this account may not {verb} {resource} ({words}); give its role that verb, "
                 f"and test it by kubectl auth can-i {verb} {resource} -n {self.namespace}."
             )
+            return Refused(sentence, 403)
         if (
             error.status == 404
             and resource.endswith("kubeflow.org")

@@ -44,6 +44,7 @@ class LauncherSettings:
         namespace: of the job.
         run: identifier of the run that the job belongs to, or nothing. It makes part of the job's name: a step that is tried again finds
             the job of its first try, another run never does.
+        name: of the job, or nothing: one that its content and the run give.
         pod: that owns the job, or None: the job outlives this process if that is killed.
         template: what the cluster adds to a job that names no image: image, resources, secrets, configuration, placement, tolerated
             failures, and variables of the environment.
@@ -54,6 +55,7 @@ class LauncherSettings:
 
     namespace: str
     run: str = ""
+    name: str = ""
     pod: LauncherPod | None = None
     template: JobSpec | None = None
     limits: Limits = field(default_factory=Limits)
@@ -100,22 +102,14 @@ class PyTorchJobLauncher:
             ClusterError: the cluster refuses what this launcher must do, or did not answer for too long.
             JobFailed: it did not succeed (`ClusterJobFailed.failure` holds what is known), or this process was asked to stop.
         """
-        job = self._completed(job)
-        name = job_name(job, self.settings.run)
-        manifest = render(job, self.settings.namespace, name=name)
-        if self.settings.pod:
-            manifest["metadata"]["ownerReferences"] = self._owners()
-
-        def say(text: str) -> None:
-            _print(f"{name}: {text}")
-
-        patience = self.settings.limits.unreachable
-        api = Api(self.settings.namespace, self.connect, patience, self.clock, self.sleep, self.jitter, say)
-        cluster = Cluster(api)
-        with contextlib.closing(api), _stop_signals() as signals:
+        job, name, manifest, say = self._prepared(job)
+        cluster = self._cluster(say)
+        with contextlib.closing(cluster.api), _stop_signals() as signals:
             watch: JobWatch | None = None
             try:
-                found = self._submitted(cluster, name, manifest, job.fingerprint(), say)
+                found, created = self._submitted(cluster, name, manifest, job.fingerprint(), say)
+                if not created:
+                    say("its log follows from the beginning")
                 watch = JobWatch(cluster, found, self.settings.limits, say, _print, self.settings.last_lines)
                 failure = self._watched(watch)
                 signals.hold()
@@ -134,6 +128,30 @@ class PyTorchJobLauncher:
             self._release(cluster, watch, say)
             if failure is not None:
                 raise ClusterJobFailed(failure)
+
+    def submit(self, job: JobSpec) -> Job:
+        """Return when the cluster has accepted the job, or has it already; nothing follows it then.
+
+        Raises:
+            ConfigError, ClusterError: as `run`.
+        """
+        job, name, manifest, say = self._prepared(job)
+        cluster = self._cluster(say)
+        with contextlib.closing(cluster.api):
+            return self._submitted(cluster, name, manifest, job.fingerprint(), say)[0]
+
+    def _prepared(self, job: JobSpec) -> tuple[JobSpec, str, Json, Callable[[str], None]]:
+        """The whole job, its name, its manifest, and what prints a line about it."""
+        job = self._completed(job)
+        name = self.settings.name or job_name(job, self.settings.run)
+        manifest = render(job, self.settings.namespace, name=name)
+        if self.settings.pod:
+            manifest["metadata"]["ownerReferences"] = self._owners()
+        return job, name, manifest, lambda text: _print(f"{name}: {text}")
+
+    def _cluster(self, say: Callable[[str], None]) -> Cluster:
+        patience = self.settings.limits.unreachable
+        return Cluster(Api(self.settings.namespace, self.connect, patience, self.clock, self.sleep, self.jitter, say))
 
     def _completed(self, job: JobSpec) -> JobSpec:
         template = self.settings.template
@@ -155,8 +173,8 @@ class PyTorchJobLauncher:
 
     # Beginning
 
-    def _submitted(self, cluster: Cluster, name: str, manifest: Json, fingerprint: str, say: Callable[[str], None]) -> Job:
-        """The job as it was created, or the one that was there already."""
+    def _submitted(self, cluster: Cluster, name: str, manifest: Json, fingerprint: str, say: Callable[[str], None]) -> tuple[Job, bool]:
+        """The job as it was created, or the one that was there already, and whether it was created."""
         since = self.clock()
         while True:
             try:
@@ -165,7 +183,7 @@ class PyTorchJobLauncher:
                 item = cluster.job(name)
             else:
                 say(f"submitted to namespace {self.settings.namespace}")
-                return created
+                return created, True
             there = job_from(item) if item else None
             if there is not None and there.fingerprint != fingerprint:
                 raise ConfigError(
@@ -175,8 +193,8 @@ class PyTorchJobLauncher:
             if there is not None and not there.deleting:
                 if not there.is_finished or ("Succeeded" in there.conditions and self.settings.run):
                     self._own(cluster, name, say)
-                    say("is there already with the same specification; taken over, with its log from the beginning")
-                    return there
+                    say("is there already with the same specification; taken over")
+                    return there, False
                 say("has ended before; replaced")
                 cluster.delete_job(name, there.uid)
             if self.clock() - since > self.settings.limits.ended:

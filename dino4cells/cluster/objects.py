@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dino4cells.cluster.pytorchjob import CONTAINER, FINGERPRINT
@@ -35,6 +35,7 @@ class Container:
         container_id: of the newest one that was started in this place; empty before the first.
         restarts: how many were started after the first.
         running: whether one runs now.
+        started_at: since when, or nothing.
         waiting, words: why none runs (`ImagePullBackOff`, `CrashLoopBackOff`), in one word and in the cluster's sentence.
         ended: how the newest one ended, or None.
         ended_before: how the one before that ended, or, while the place waits, the newest.
@@ -45,6 +46,7 @@ class Container:
     container_id: str = ""
     restarts: int = 0
     running: bool = False
+    started_at: str = ""
     waiting: str = ""
     words: str = ""
     ended: Ended | None = None
@@ -127,6 +129,8 @@ class Job:
         conditions: messages of the conditions that hold (`Created`, `Running`, `Restarting`, `Suspended`, `Succeeded`, `Failed`).
         suspended: it is not to run now.
         queue: that admits it, or nothing.
+        made_at: when it was created (RFC 3339).
+        changed_at: when each of its conditions last began or ceased to hold.
         pods: with how many it can work.
         leader: role of the pod that speaks for all, `master` or, where there is none, `worker`.
         deleting: it is being deleted.
@@ -141,6 +145,8 @@ class Job:
     pods: int
     leader: str
     deleting: bool
+    made_at: str = ""
+    changed_at: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_finished(self) -> bool:
@@ -163,6 +169,8 @@ def job_from(item: Object) -> Job:
         leader="master" if "Master" in spec["pytorchReplicaSpecs"] else "worker",
         pods=int(elastic.get("minReplicas") or replicas),
         deleting="deletionTimestamp" in metadata,
+        made_at=metadata.get("creationTimestamp", ""),
+        changed_at={part["type"]: part.get("lastTransitionTime") or "" for part in status.get("conditions") or ()},
     )
 
 
@@ -199,6 +207,7 @@ def _container(status: Object, images: Mapping[str, str]) -> Container:
         container_id=status.get("containerID", ""),
         restarts=int(status.get("restartCount", 0)),
         running="running" in state,
+        started_at=(state.get("running") or {}).get("startedAt") or "",
         waiting=waiting.get("reason", ""),
         words=waiting.get("message", ""),
         ended=_ended(state.get("terminated"), status),

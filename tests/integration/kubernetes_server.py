@@ -120,8 +120,9 @@ class KubernetesServer:
             conditions = self.job.setdefault("status", {}).setdefault("conditions", [])
             for condition in conditions:
                 if condition["type"] in (kind, replaces):
-                    condition["status"] = "False"
-            conditions.append({"type": kind, "status": "True", "reason": f"PyTorchJob{kind}", "message": message})
+                    condition.update(status="False", lastTransitionTime=self._stamp())
+            reason, when = f"PyTorchJob{kind}", self._stamp()
+            conditions.append({"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": when})
 
     def suspend(self, value: bool) -> None:
         self.job["spec"]["runPolicy"]["suspend"] = value

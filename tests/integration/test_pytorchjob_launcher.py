@@ -743,7 +743,7 @@ def test_a_step_that_is_tried_again_takes_its_job_over(server: KubernetesServer,
     capsys.readouterr()
     launcher(server, dataclasses.replace(SETTINGS, pod=LauncherPod("step-2", "uid-of-step-2"))).run(JOB)
     output = capsys.readouterr().out
-    assert said(output)[0] == "is there already with the same specification; taken over, with its log from the beginning"
+    assert said(output)[:2] == ["is there already with the same specification; taken over", "its log follows from the beginning"]
     assert logged(output) == ["epoch 1", "epoch 2", "epoch 3", "epoch 4"]
     assert server.job["metadata"]["uid"] == uid
     assert [owner["name"] for owner in server.job["metadata"]["ownerReferences"]] == ["step-2"]

@@ -122,6 +122,18 @@ class Cluster:
         """The warnings among the namespace's events."""
         return list(self._json("GET", self._path("events"), "list", "events", query={"fieldSelector": "type=Warning"})["items"])
 
+    # What the namespace keeps
+
+    def config_map(self, name: str) -> dict[str, str] | None:
+        """The data of a config map, or None where there is none of this name."""
+        found = self._found("GET", self._path("configmaps", name), "get", "configmaps")
+        return None if found is None else dict(found.get("data") or {})
+
+    def secret(self, name: str) -> dict[str, str] | None:
+        """The data of a secret, each value in base64, or None where there is none of this name."""
+        found = self._found("GET", self._path("secrets", name), "get", "secrets")
+        return None if found is None else dict(found.get("data") or {})
+
     # Requests
 
     def _jobs(self, name: str = "") -> str:

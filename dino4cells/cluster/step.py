@@ -1,0 +1,146 @@
+"""The pod that a step of the pipeline runs in: who it is, and how it finds and reaches the object store of its artifacts."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+
+from dino4cells.cluster.api import Json
+from dino4cells.cluster.client import Cluster
+from dino4cells.cluster.handoff import Store, store_of
+from dino4cells.cluster.job import SecretVariable
+from dino4cells.cluster.providers import ACCESS_KEY, KFP_LAUNCHER, SECRET_KEY
+from dino4cells.cluster.settings import JobSettings
+from dino4cells.errors import ConfigError
+
+POD, POD_UID, NAMESPACE, RUN = "DINO4CELLS_POD", "DINO4CELLS_POD_UID", "DINO4CELLS_NAMESPACE", "DINO4CELLS_RUN"
+FIELDS = {
+    POD: "metadata.name",
+    POD_UID: "metadata.uid",
+    NAMESPACE: "metadata.namespace",
+    RUN: "metadata.labels['pipeline/runid']",
+}
+"""Variables of a step's pod, and the fields of the pod that they hold; as inputs of the step they would change with every run."""
+
+SECRET_VARIABLES = {ACCESS_KEY: "AWS_ACCESS_KEY_ID", SECRET_KEY: "AWS_SECRET_ACCESS_KEY", "endpoint": "AWS_ENDPOINT_URL"}
+"""Keys of the secret that the parameter `secret` names, and the variables in which the steps of the pipeline get them."""
+
+_MAIN, _LAUNCHER = "main", "kfp-launcher"
+
+
+@dataclass(frozen=True)
+class StepPod:
+    """What a step's pod says of itself.
+
+    Attributes:
+        account: its service account.
+        version: of Kubeflow Pipelines, from the image of its launcher; nothing where that has no number.
+        references: variables of the step whose values are in secrets.
+    """
+
+    account: str = ""
+    version: str = ""
+    references: Mapping[str, SecretVariable] = field(default_factory=dict)
+
+
+def step_pod(pod: Json) -> StepPod:
+    """What is to be known of a step's pod, from the pod as the cluster has it."""
+    spec = pod["spec"]
+    containers = spec.get("containers", [])
+    main = next((container for container in containers if container["name"] == _MAIN), containers[0] if containers else {})
+    references = {}
+    for variable in main.get("env") or ():
+        if reference := (variable.get("valueFrom") or {}).get("secretKeyRef"):
+            name = variable["name"]
+            references[name] = SecretVariable(name, reference["name"], reference["key"], bool(reference.get("optional")))
+    images = [container["image"] for container in spec.get("initContainers") or () if container["name"] == _LAUNCHER]
+    tag = images[0].partition("@")[0].rpartition("/")[2].partition(":")[2] if images else ""
+    return StepPod(spec.get("serviceAccountName", ""), tag.lstrip("v") if tag.lstrip("v")[:1].isdigit() else "", references)
+
+
+def find_store(
+    uri: str,
+    cluster: Cluster,
+    settings: JobSettings | None = None,
+    *,
+    endpoint: str = "",
+    secret: str = "",
+    pod: StepPod | None = None,
+    environment: Mapping[str, str] = os.environ,
+    say: Callable[[str], None] = print,
+) -> Store:
+    """The object store of an artifact, as `handoff.store_of` finds it, from what stands in this environment and in the namespace.
+
+    Args:
+        uri, settings, endpoint: as `store_of` takes them.
+        cluster: whose namespace has the config map `kfp-launcher`.
+        secret: name of a secret, which need not be there.
+        pod: of this step, or None: it is no step.
+        environment: of this step.
+        say: told what was found where; names, never values of secrets.
+
+    Raises:
+        ConfigError: a wrong endpoint or config map.
+        ClusterError: the cluster refuses to show what is asked for.
+    """
+    pod = pod or StepPod()
+    # An optional secret that is not there leaves a reference without a value.
+    references = {name: reference for name, reference in pod.references.items() if name in environment}
+    if secret and not _is_there(secret, cluster, pod, environment):
+        say(f"object store: secret {secret} is not in namespace {cluster.api.namespace}, or lacks its keys {ACCESS_KEY}, {SECRET_KEY}")
+        secret = ""
+    store = store_of(
+        uri,
+        settings,
+        endpoint=endpoint,
+        secret=secret,
+        environment=environment,
+        references=references,
+        launcher_config=cluster.config_map(KFP_LAUNCHER),
+        version=pod.version,
+    )
+    for line in store.lines():
+        say(line)
+    return store
+
+
+def _is_there(secret: str, cluster: Cluster, pod: StepPod, environment: Mapping[str, str]) -> bool:
+    names = [SECRET_VARIABLES[key] for key in (ACCESS_KEY, SECRET_KEY)]
+    if all(name in pod.references and pod.references[name].secret == secret for name in names):
+        return all(name in environment for name in names)
+    found = cluster.secret(secret)
+    return found is not None and {ACCESS_KEY, SECRET_KEY} <= found.keys()
+
+
+def reach(store: Store, cluster: Cluster, pod: StepPod | None = None, environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let this process reach a store as the pods of a job do.
+
+    The launcher of Kubeflow Pipelines, which runs in the same pod, reads the secret of the artifacts by the API and does not hand it on;
+    so does this process where its environment does not hold it.
+
+    Raises:
+        ConfigError: a secret or a key in it is not there, or this step may not read it.
+    """
+    references = (pod or StepPod()).references
+    values: dict[str, Mapping[str, bytes]] = {}
+    for variable in store.secrets:
+        there = references.get(variable.variable)
+        if there and (there.secret, there.key) == (variable.secret, variable.key) and variable.variable in environment:
+            continue
+        if variable.secret not in values:
+            values[variable.secret] = _read(variable.secret, cluster)
+        if variable.key in values[variable.secret]:
+            environment[variable.variable] = values[variable.secret][variable.key].decode()
+        elif not variable.optional:
+            raise ConfigError(f"secret {variable.secret}: has no key {variable.key}; add it, or name another secret (parameter secret).")
+    environment.update(store.environment)
+
+
+def _read(secret: str, cluster: Cluster) -> Mapping[str, bytes]:
+    namespace = cluster.api.namespace
+    found = cluster.secret(secret)
+    if found is None:
+        raise ConfigError(f"secret {secret}: is not in namespace {namespace}; create it there, or name another (parameter secret).")
+    return {key: base64.b64decode(value) for key, value in found.items()}

@@ -33,7 +33,7 @@ global_transfo1:
 global_transfo2:
   RandomResizedCrop: [True, {size: 32, scale: [0.4, 1]}]
 local_transfo:
-  RandomResizedCrop: [True, {size: 16, scale: [0.1, 0.4]}]
+  RandomResizedCrop: [True, {size: 16}]
 local_crops_number: 2
 """
 

@@ -9,16 +9,13 @@ import numpy as np
 import dino4cells
 from dino4cells import storage
 from dino4cells.classify.evaluate import Evaluation
-from dino4cells.data.dataset import CellImages
 from dino4cells.data.metadata import Metadata
-from dino4cells.data.source import source_for_model
 from dino4cells.features.store import Features, FeaturesCard
 from dino4cells.models.artifact import TrainedModel
 from dino4cells.report.data import ReportData
+from dino4cells.report.examples import draw_examples, example_reader, read_examples
 from dino4cells.report.page import render_report
 from dino4cells.report.projection import project
-
-EXAMPLES_PER_CLASS = 4
 
 
 def compose_report(
@@ -59,17 +56,4 @@ def compose_report(
 
 
 def _examples(evaluation: Evaluation, metadata: Metadata, card: FeaturesCard) -> dict[str, list[np.ndarray]]:
-    """A few cells of each class, drawn at random: even steps through a table would meet the same line or plate again and again."""
-    random = np.random.default_rng(0)
-    chosen: dict[str, list[int]] = {}
-    for name in sorted(set(evaluation.labels.tolist())):
-        rows = evaluation.rows[evaluation.labels == name]
-        chosen[name] = [int(row) for row in random.choice(rows, min(EXAMPLES_PER_CLASS, len(rows)), replace=False)]
-    mapping = card.channels_of_data if card.channels_of_data != card.channels else None
-    images = CellImages(source_for_model(metadata, card.channels, "normalized", mapping=mapping, named=card.channels_of_data))
-    examples: dict[str, list[np.ndarray]] = {}
-    for name, indices in chosen.items():
-        batch = images.__getitems__([(0, index) for index in indices])
-        pictures = zip(batch.images_BCHW, batch.sizes_B2.tolist(), strict=True)
-        examples[name] = [image[:, :height, :width].numpy() for image, (height, width) in pictures]
-    return examples
+    return read_examples(example_reader(metadata, card), draw_examples(evaluation.rows, evaluation.labels))

@@ -1,9 +1,8 @@
-"""Curves, bars and matrices as SVG. Each function takes plain data and returns the bytes of a file; nothing is kept between calls."""
+"""Bars and matrices as SVG, and what all pictures share. Functions take plain data and return the bytes of a file; nothing is kept."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from io import BytesIO
 
 import matplotlib
@@ -11,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter
 
 from dino4cells.classify import Classifier, CrossValidation, Scores
 from dino4cells.report.data import FEATURE_NAMES
@@ -52,58 +51,6 @@ def quiet_axes(axes: Axes, grid: str | None = None) -> None:
 def shorten(name: str, longest: int = LONGEST_NAME) -> str:
     """A name that fits an axis, and that matplotlib does not take for a formula."""
     return (name if len(name) <= longest else name[: longest - 1].rstrip() + "…").replace("$", r"\$")
-
-
-def loss_curve(records: Sequence[Mapping[str, float]], plateau: float | None = None) -> bytes:
-    """SVG of the loss, and below it of the speed, over the epochs.
-
-    Args:
-        records: "samples", "epoch" and "loss" of each logged step, and "images_per_second" where known.
-        plateau: Loss of uniform outputs, ln(out_dim): as long as the curve lies there, nothing has been learned.
-    """
-    loss = _series(records, "loss")
-    speed = _series(records, "images_per_second")
-    figure = new_figure(9.0, 3.9 if len(speed) else 2.9)
-    rows = figure.subplots(2 if len(speed) else 1, 1, sharex=True, squeeze=False, height_ratios=[3, 1] if len(speed) else [1])[:, 0]
-    axes = rows[0]
-    quiet_axes(axes, "y")
-    marker = "o" if len(loss) < 25 else ""
-    if len(loss) >= 40:
-        axes.plot(loss[:, 0], loss[:, 1], color=COLOURS[0], linewidth=0.7, alpha=0.35)
-        axes.plot(loss[:, 0], _smooth(loss[:, 1]), color=COLOURS[0], linewidth=2.0, label="loss (running mean)")
-    else:
-        axes.plot(loss[:, 0], loss[:, 1], color=COLOURS[0], linewidth=2.0, marker=marker, markersize=4, label="loss")
-    if plateau is not None:
-        axes.axhline(plateau, color=COLOURS[1], linewidth=1.2, linestyle=(0, (4, 3)), label=f"nothing learned: ln(out_dim) = {plateau:.2f}")
-    axes.set_ylabel("DINO loss", color=INK)
-    axes.margins(x=0.01, y=0.1)
-    if len(loss) or plateau is not None:
-        axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="best")
-    if len(speed):
-        quiet_axes(rows[1], "y")
-        rows[1].plot(speed[:, 0], speed[:, 1], color=COLOURS[2], linewidth=1.4, marker=marker, markersize=3)
-        rows[1].set_ylim(0, 1.15 * max(float(speed[:, 1].max()), 1e-9))
-        rows[1].yaxis.set_major_locator(MaxNLocator(3))
-        rows[1].set_ylabel("images/s", color=INK)
-    samples = records[-1].get("samples") if records else None
-    rows[-1].set_xlabel("epoch" if samples is None else f"epoch ({samples:,.0f} images seen at the end)", color=INK)
-    return save(figure, "svg")
-
-
-def _series(records: Sequence[Mapping[str, float]], key: str) -> np.ndarray:
-    """(M, 2) epoch and value where both are there and finite."""
-    pairs = [(record.get("epoch", math.nan), record.get(key, math.nan)) for record in records]
-    series = np.asarray(pairs, dtype=np.float64).reshape(-1, 2)
-    return series[np.isfinite(series).all(axis=1)]
-
-
-def _smooth(values: np.ndarray) -> np.ndarray:
-    """Mean over a window of a twentieth of the curve, narrower at both ends so that the ends are not bent."""
-    half = max(1, len(values) // 40)
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    places = np.arange(len(values))
-    reach = np.minimum(half, np.minimum(places, len(values) - 1 - places))
-    return np.asarray((sums[places + reach + 1] - sums[places - reach]) / (2 * reach + 1))
 
 
 def confusion_figure(scores: Scores) -> bytes:

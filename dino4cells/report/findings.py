@@ -79,13 +79,19 @@ def findings(data: ReportData) -> list[str]:
                 f"The trained features are {word} the baseline '{FEATURE_NAMES[name]}' in balanced accuracy "
                 f"({trained.pooled.balanced_accuracy:.2f} and {baseline.pooled.balanced_accuracy:.2f}, {trained.name}): {advice}."
             )
-    loss = summarize_loss(data.loss)
-    if loss is not None and data.plateau is not None and loss.end > 0.99 * data.plateau:
-        found.append(
-            f"The loss ends at {loss.end:.2f}, still at the plateau of {data.plateau:.2f} where the network says the same of every cell: "
-            "train longer, or use the small-data preset."
-        )
+    found += plateau_warnings(data.loss, data.plateau)
     return found
+
+
+def plateau_warnings(records: Sequence[Mapping[str, float]], plateau: float | None) -> list[str]:
+    """A sentence where the loss has not left the plateau, the loss of uniform outputs; none where it has, or nobody knows."""
+    loss = summarize_loss(records)
+    if loss is None or plateau is None or loss.end <= 0.99 * plateau:
+        return []
+    return [
+        f"The loss ends at {loss.end:.2f}, still at the plateau of {plateau:.2f} where the network says the same of every cell: "
+        "train longer, or use the small-data preset."
+    ]
 
 
 def most_confused(scores: Scores, count: int = 3) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 
 import numpy as np
 from matplotlib import colormaps
@@ -12,26 +11,30 @@ from matplotlib.lines import Line2D
 
 from dino4cells.report.data import FeatureMap
 from dino4cells.report.figures import FAINT, INK, QUIET, new_figure, save, shorten
+from dino4cells.report.labels import by_number
 from dino4cells.report.palette import COLOURS, class_style
 
 PALE = "#d5d9de"
 
 
-def map_by_class(feature_map: FeatureMap, labels: np.ndarray) -> bytes:
+def map_by_class(feature_map: FeatureMap, labels: np.ndarray, rest: str | None = None) -> bytes:
     """PNG of all cells, a colour and shape for each class, with a legend.
 
     Args:
         feature_map: M cells in the plane.
         labels: (N,) str, of all cells.
+        rest: One of the labels, of cells of no class worth a colour: pale, and below all others.
     """
-    classes = [str(name) for name in np.unique(labels)]
+    classes = _classes(labels, rest)
     drawn = np.asarray(labels)[feature_map.rows]
     figure = new_figure(9.0, max(5.4, 0.21 * len(classes) + 0.6))
     axes = figure.subplots()
     _bare(axes)
+    beneath = feature_map.xy[drawn == rest]
+    axes.scatter(beneath[:, 0], beneath[:, 1], s=_dot(len(drawn)), c=PALE, linewidths=0)
     # Classes are drawn in one shuffled order, cell by cell in batches: none hides another only because its name comes last.
-    order = np.random.default_rng(0).permutation(len(drawn))
-    for batch in np.array_split(order, min(20, len(order))):
+    order = np.random.default_rng(0).permutation(np.flatnonzero(drawn != rest))
+    for batch in np.array_split(order, max(1, min(20, len(order)))):
         for index, name in enumerate(classes):
             members = batch[drawn[batch] == name]
             colour, marker = class_style(index)
@@ -49,13 +52,17 @@ def map_by_class(feature_map: FeatureMap, labels: np.ndarray) -> bytes:
         colour, marker = class_style(index)
         label = f"{shorten(name, 30)} ({np.sum(labels == name):,})"
         entries.append(Line2D([], [], linestyle="", marker=marker, color=colour, markersize=7, markeredgewidth=0, label=label))
+    if rest is not None:
+        label = f"{shorten(rest, 30)} ({np.sum(labels == rest):,})"
+        entries.append(Line2D([], [], linestyle="", marker="o", color=PALE, markersize=7, markeredgewidth=0, label=label))
     figure.legend(handles=entries, loc="outside right upper", frameon=False, fontsize=9.5, labelcolor=INK, handletextpad=0.2)
     return save(figure, "png")
 
 
-def map_class_by_class(feature_map: FeatureMap, labels: np.ndarray) -> bytes:
-    """PNG of one small map for each class, its cells on top of all others in grey: readable for any number of classes and any eyes."""
-    classes = [str(name) for name in np.unique(labels)]
+def map_class_by_class(feature_map: FeatureMap, labels: np.ndarray, rest: str | None = None) -> bytes:
+    """PNG of one small map for each class but `rest`, its cells on top of all others in grey: readable for any number of classes and any
+    eyes."""
+    classes = _classes(labels, rest)
     drawn = np.asarray(labels)[feature_map.rows]
     columns = min(5, max(3, len(classes)))
     rows = math.ceil(len(classes) / columns)
@@ -78,7 +85,7 @@ def map_by_group(feature_map: FeatureMap, groups: np.ndarray, group_name: str) -
 
     Up to seven groups get a legend; more are coloured along a scale in the order of their names, so that neighbours by name look alike.
     """
-    names = sorted((str(name) for name in np.unique(groups)), key=_by_number)
+    names = sorted((str(name) for name in np.unique(groups)), key=by_number)
     drawn = np.asarray(groups)[feature_map.rows]
     place = {name: index for index, name in enumerate(names)}
     codes = np.asarray([place[str(name)] for name in drawn])
@@ -94,7 +101,10 @@ def map_by_group(feature_map: FeatureMap, groups: np.ndarray, group_name: str) -
             Line2D([], [], linestyle="", marker="o", color=COLOURS[index], markersize=7, markeredgewidth=0, label=shorten(name))
             for index, name in enumerate(names)
         ]
-        figure.legend(handles=entries, title=shorten(group_name), loc="outside right upper", frameon=False, fontsize=9.5, labelcolor=INK)
+        figure.legend(
+            handles=entries, title=shorten(group_name), alignment="left", loc="outside right upper", frameon=False, fontsize=9.5,
+            labelcolor=INK, handletextpad=0.2,
+        )  # fmt: skip
     else:
         cloud = axes.scatter(
             xy[:, 0], xy[:, 1], s=_dot(len(drawn)) * 0.7, c=codes[order], cmap=colormaps["viridis"], alpha=0.8, linewidths=0
@@ -107,9 +117,8 @@ def map_by_group(feature_map: FeatureMap, groups: np.ndarray, group_name: str) -
     return save(figure, "png")
 
 
-def _by_number(name: str) -> list[tuple[int, str]]:
-    """Sorting key under which "Week9" comes before "Week10"."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]
+def _classes(labels: np.ndarray, rest: str | None) -> list[str]:
+    return sorted((str(name) for name in np.unique(labels) if name != rest), key=by_number)
 
 
 def _bare(axes: Axes) -> None:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from html import escape
 
 import numpy as np
 
 from dino4cells.classify import CrossValidation
-from dino4cells.report.cells import merge, stretch, stretch_limits, strip_png
+from dino4cells.report.curves import loss_curve
 from dino4cells.report.data import FEATURE_NAMES, TRAINED, ReportData
-from dino4cells.report.figures import confusion_figure, loss_curve, scores_figure
+from dino4cells.report.elements import Fact, document, fact_table, folded, number_of_cells, plot, summary
+from dino4cells.report.figures import confusion_figure, scores_figure
 from dino4cells.report.findings import findings, headline, largest_class_scores, most_confused, summarize_loss
 from dino4cells.report.map_figures import map_by_class, map_by_group, map_class_by_class
-from dino4cells.report.palette import channel_colours, css
-from dino4cells.report.style import CSS
-
-MOST_EXAMPLES = 4
-SHEET_WIDTH = 690  # CSS pixels for the pictures of one row
-SHEET_TILES = 12
+from dino4cells.report.sheet import SheetRow, contact_sheet
 
 
 def render_report(data: ReportData) -> str:
@@ -30,38 +25,21 @@ def render_report(data: ReportData) -> str:
         True
     """
     sections = [_summary(data), _scores(data), _examples(data), _map(data), _confusion(data), _training(data), _origin(data)]
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        # The browser itself is told that nothing may be loaded from elsewhere.
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n"
-        f"<title>{escape(data.title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(section for section in sections if section)
-        + "\n</main>\n"
-        + (f"<footer>{escape(data.footer)}</footer>\n" if data.footer else "")
-        + "</body>\n</html>\n"
-    )
+    return document(data.title, sections, data.footer)
 
 
 def _summary(data: ReportData) -> str:
     facts = [
-        ("Cells", f"{len(data.labels):,}", ""),
-        ("Channels", f"{len(data.channels)}", ", ".join(data.channels)),
-        ("Classes", f"{len(data.classes)}", _range_of_sizes(data.labels)),
+        Fact("Cells", f"{len(data.labels):,}"),
+        Fact("Channels", f"{len(data.channels)}", ", ".join(data.channels)),
+        Fact("Classes", f"{len(data.classes)}", _range_of_sizes(data.labels)),
     ]
     if data.groups is not None:
-        facts.append(("Groups", f"{len(np.unique(data.groups)):,}", f"values of {data.group_name}"))
+        facts.append(Fact("Groups", f"{len(np.unique(data.groups)):,}", f"values of {data.group_name}"))
     loss = summarize_loss(data.loss)
     if loss is not None:
-        facts.append(("Loss, start → end", f"{loss.start:.2f} → {loss.end:.2f}", ""))
-    cards = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}{f'<small>{escape(more)}</small>' if more else ''}</dd></div>"
-        for name, value, more in facts
-    )
-    warnings = "".join(f"<li>{escape(sentence)}</li>" for sentence in findings(data))
-    return f'<h1>{escape(data.title)}</h1>\n<p class="lead">{escape(headline(data))}</p>\n<dl class="facts">{cards}</dl>' + (
-        f'\n<ul class="warnings" aria-label="Warnings">{warnings}</ul>' if warnings else ""
-    )
+        facts.append(Fact("Loss, start → end", f"{loss.start:.2f} → {loss.end:.2f}"))
+    return summary(data.title, headline(data), facts, findings(data))
 
 
 def _range_of_sizes(labels: np.ndarray) -> str:
@@ -102,7 +80,7 @@ def _scores(data: ReportData) -> str:
         "Balanced accuracy counts every class the same, however rare. The best of each column is blue.</p>\n"
         f'<div class="scroll"><table class="scores"><thead><tr><th></th>{groups}</tr><tr><th scope="col">features</th>{columns}</tr>'
         f"</thead><tbody>{body}</tbody></table></div>\n"
-        + _plot(
+        + plot(
             scores_figure(data.results),
             "svg+xml",
             "Scores of features and classifiers",
@@ -127,39 +105,9 @@ def _score_cells(scores: tuple[float, float, float] | None, best: list[float] | 
 
 
 def _examples(data: ReportData) -> str:
-    shown = {name: list(images) for name, images in data.examples.items() if len(images)}
-    if not shown:
-        return ""
-    channels = list(data.channels)
-    limits = stretch_limits((image for images in shown.values() for image in images), channels)
-    columns = len(channels) + (len(channels) > 1)
-    count = min(max(1, SHEET_TILES // columns), MOST_EXAMPLES, max(len(images) for images in shown.values()))
-    side = max(max(image.shape[1:]) for images in shown.values() for image in images[:count])
-    tile = min(96, max(56, SHEET_WIDTH // (columns * count)))
-    head = "<th></th>" + ("<th scope=col>merged</th>" if len(channels) > 1 else "")
-    for channel, colour in zip(channels, channel_colours(channels), strict=True):
-        swatch = f'<span class="swatch" style="background:{css(colour)}"></span>' if len(channels) > 1 else ""
-        head += f"<th scope=col>{swatch}{escape(channel)}</th>"
     sizes = dict(zip(*(part.tolist() for part in np.unique(data.labels, return_counts=True)), strict=True))
-    body = ""
-    for name, images in shown.items():
-        stretched = [stretch(image, limits) for image in images[:count]]
-        cells = int(sizes.get(name, 0))
-        body += f"<tr><th scope=row>{escape(name)}<small>{cells:,} {'cell' if cells == 1 else 'cells'}</small></th>"
-        width = tile * len(stretched)
-        if len(channels) > 1:
-            body += f"<td>{_image(strip_png([merge(image, channels) for image in stretched], side), 'png', f'{name}, merged', width)}</td>"
-        for index, channel in enumerate(channels):
-            body += f"<td>{_image(strip_png([image[index] for image in stretched], side), 'png', f'{name}, {channel}', width)}</td>"
-        body += "</tr>"
-    cells_word = "the same cell" if count == 1 else f"the same {count} cells"
-    merged = "; dots mark the colour of a channel in the merged picture" if len(channels) > 1 else ""
-    return (
-        "<h2>Example cells</h2>\n"
-        f'<p class="quiet">In a row, every column shows {cells_word}{merged}. Black and white mean the same intensity in all rows, '
-        "so brightness can be compared.</p>\n"
-        f'<div class="scroll"><table class="cells"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
+    rows = [SheetRow(name, number_of_cells(int(sizes.get(name, 0))), images) for name, images in data.examples.items()]
+    return contact_sheet(rows, list(data.channels))
 
 
 def _map(data: ReportData) -> str:
@@ -171,7 +119,7 @@ def _map(data: ReportData) -> str:
         what = "neighbours look alike to the network, and distances between islands mean little"
     html = (
         "<h2>Map of the features</h2>\n"
-        + _plot(
+        + plot(
             map_by_class(data.feature_map, data.labels),
             "png",
             f"{method} of the features coloured by class",
@@ -179,10 +127,10 @@ def _map(data: ReportData) -> str:
             wide=True,
         )
         + "\n<h3>Class by class</h3>\n"
-        + _plot(map_class_by_class(data.feature_map, data.labels), "png", f"{method}, one panel for each class", "", wide=True)
+        + plot(map_class_by_class(data.feature_map, data.labels), "png", f"{method}, one panel for each class", "", wide=True)
     )
     if data.groups is not None:
-        html += f"\n<h3>By {escape(data.group_name)}</h3>\n" + _plot(
+        html += f"\n<h3>By {escape(data.group_name)}</h3>\n" + plot(
             map_by_group(data.feature_map, data.groups, data.group_name),
             "png",
             f"{method} of the features coloured by {data.group_name}",
@@ -204,7 +152,7 @@ def _confusion(data: ReportData) -> str:
         if confused:
             caption += f" Most confused: {'; '.join(confused)}."
         width = min(900, 300 + 48 * len(result.classes))
-        plot = _plot(
+        picture = plot(
             confusion_figure(result.pooled),
             "svg+xml",
             f"Confusion matrix, {result.name}",
@@ -212,7 +160,7 @@ def _confusion(data: ReportData) -> str:
             width=width,
             narrowest=300 + 16 * len(result.classes),
         )
-        html += plot if place == 0 else f"<details><summary>The same with the {escape(result.name)}</summary>{plot}</details>\n"
+        html += picture if place == 0 else f"<details><summary>The same with the {escape(result.name)}</summary>{picture}</details>\n"
     return html
 
 
@@ -222,31 +170,9 @@ def _training(data: ReportData) -> str:
     caption = "Lower means that the student predicts the teacher better; a curve that stays on the dashed line has learned nothing."
     if data.plateau is None:
         caption = "Lower means that the student predicts the teacher better."
-    return "<h2>Training</h2>\n" + _plot(loss_curve(data.loss, data.plateau), "svg+xml", "Loss over the epochs", caption, wide=True)
+    return "<h2>Training</h2>\n" + plot(loss_curve(data.loss, data.plateau), "svg+xml", "Loss over the epochs", caption, wide=True)
 
 
 def _origin(data: ReportData) -> str:
-    rows = "".join(f"<tr><td>{escape(what)}</td><td><code>{escape(where)}</code></td></tr>" for what, where in data.artifacts.items())
-    settings = f"<details><summary>Settings</summary><pre>{escape(data.settings)}</pre></details>" if data.settings else ""
-    if not rows and not settings:
-        return ""
-    return "<h2>Where things are</h2>\n" + (f'<div class="scroll"><table class="where">{rows}</table></div>\n' if rows else "") + settings
-
-
-def _plot(
-    picture: bytes, kind: str, alternative: str, caption: str, *, wide: bool = False, width: int | None = None, narrowest: int = 0
-) -> str:
-    style = f' style="max-width:{width}px; min-width:{min(width, narrowest)}px"' if width else ""
-    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return (
-        f'<figure class="plot{" wide" if wide else ""}"><div class="scroll"><img{style} src="{_data_url(picture, kind)}" '
-        f'alt="{escape(alternative)}"></div>{below}</figure>'
-    )
-
-
-def _image(picture: bytes, kind: str, alternative: str, width: int) -> str:
-    return f'<img src="{_data_url(picture, kind)}" alt="{escape(alternative)}" width="{width}">'
-
-
-def _data_url(picture: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{b64encode(picture).decode('ascii')}"
+    shown = fact_table(data.artifacts, code=True) + folded("Settings", data.settings)
+    return f"<h2>Where things are</h2>\n{shown}" if shown else ""

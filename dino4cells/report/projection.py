@@ -27,9 +27,11 @@ def project(features: np.ndarray, labels: np.ndarray, *, limit: int = 5000, seed
     """
     rows = _stratified_sample(np.asarray(labels), limit, np.random.default_rng(seed))
     drawn = normalize(np.asarray(features, dtype=np.float64)[rows])
-    note = "" if len(rows) == len(features) else f"A sample of {len(rows):,} of {len(features):,} cells, in the proportions of the classes."
+    proportions = ", in the proportions of the classes" if len(np.unique(labels)) > 1 else ""
+    note = "" if len(rows) == len(features) else f"A sample of {len(rows):,} of {len(features):,} cells{proportions}."
     if len(rows) <= NEIGHBOURS + 1:
-        reason = f"{len(rows)} cells are too few for UMAP, so this shows the first two principal components."
+        few = "1 cell is" if len(rows) == 1 else f"{len(rows)} cells are"
+        reason = f"{few} too few for UMAP, so this shows the first two principal components."
         return FeatureMap(_principal_components(drawn), rows, "PCA", f"{reason} {note}".strip())
     try:
         import umap

@@ -42,7 +42,7 @@ table { border-collapse: collapse; }
 .cells td { padding: 2px 8px 2px 0; line-height: 0; }
 .cells img { border-radius: 3px; background: #000; }
 .swatch { display: inline-block; width: 11px; height: 11px; border-radius: 50%; margin-right: 5px; vertical-align: -1px; }
-.where td { padding: 5px 18px 5px 0; vertical-align: top; border-bottom: 1px solid var(--line); }
+.where td { padding: 5px 18px 5px 0; vertical-align: top; border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
 .where td:first-child { white-space: nowrap; color: var(--quiet); }
 code, pre { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 code { overflow-wrap: anywhere; }
@@ -58,6 +58,7 @@ footer { margin-top: 40px; color: var(--quiet); font-size: 13px; }
   body { padding: 18px 14px 36px; }
   .plot.wide img { min-width: 620px; }
   .lead { font-size: 16px; }
+  .where td:first-child { white-space: normal; overflow-wrap: normal; }
 }
 @media print {
   body { max-width: none; padding: 0; font-size: 11pt; }

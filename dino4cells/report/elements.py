@@ -1,0 +1,108 @@
+"""What every page is made of: the frame that keeps it to itself, the summary at the top, pictures with captions, tables of facts."""
+
+from __future__ import annotations
+
+import math
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from dino4cells.report.style import CSS
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A number at the top of a page.
+
+    Attributes:
+        name: What it counts.
+        value: As it is shown, large.
+        more: A few words below, or "".
+    """
+
+    name: str
+    value: str
+    more: str = ""
+
+
+def document(title: str, sections: Iterable[str], footer: str = "") -> str:
+    """The whole page as HTML; empty sections are left out. Sections are markup, title and footer are text."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        # The browser itself is told that nothing may be loaded from elsewhere.
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n"
+        f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(section for section in sections if section)
+        + "\n</main>\n"
+        + (f"<footer>{escape(footer)}</footer>\n" if footer else "")
+        + "</body>\n</html>\n"
+    )
+
+
+def summary(title: str, lead: str, facts: Sequence[Fact], warnings: Sequence[str]) -> str:
+    """The top of a page: headline, one sentence, the main numbers, and what the reader must know."""
+    cards = "".join(
+        f"<div><dt>{escape(fact.name)}</dt><dd>{escape(fact.value)}{f'<small>{escape(fact.more)}</small>' if fact.more else ''}</dd></div>"
+        for fact in facts
+    )
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in warnings)
+    return f'<h1>{escape(title)}</h1>\n<p class="lead">{escape(lead)}</p>\n<dl class="facts">{cards}</dl>' + (
+        f'\n<ul class="warnings" aria-label="Warnings">{items}</ul>' if items else ""
+    )
+
+
+def plot(
+    picture: bytes, kind: str, alternative: str, caption: str, *, wide: bool = False, width: int | None = None, narrowest: int = 0
+) -> str:
+    """A figure.
+
+    Args:
+        picture: The file's bytes.
+        kind: "png" or "svg+xml".
+        alternative: What it shows, for those who do not see it.
+        caption: Text below, or "".
+        wide: Of the page's width, and on a narrow screen not much less: it is scrolled.
+        width: CSS pixels at most.
+        narrowest: CSS pixels at least.
+    """
+    style = f' style="max-width:{width}px; min-width:{min(width, narrowest)}px"' if width else ""
+    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return (
+        f'<figure class="plot{" wide" if wide else ""}"><div class="scroll"><img{style} src="{_data_url(picture, kind)}" '
+        f'alt="{escape(alternative)}"></div>{below}</figure>'
+    )
+
+
+def image(picture: bytes, kind: str, alternative: str, width: int) -> str:
+    """A picture alone, `width` CSS pixels wide."""
+    return f'<img src="{_data_url(picture, kind)}" alt="{escape(alternative)}" width="{width}">'
+
+
+def fact_table(rows: Mapping[str, str], *, code: bool = False) -> str:
+    """What beside its value, a row each; values that are code or addresses are set as such. "" without rows."""
+    cells = {what: f"<code>{escape(value)}</code>" if code else escape(value) for what, value in rows.items()}
+    body = "".join(f"<tr><td>{escape(what)}</td><td>{cell}</td></tr>" for what, cell in cells.items())
+    return f'<div class="scroll"><table class="where">{body}</table></div>\n' if body else ""
+
+
+def folded(title: str, text: str) -> str:
+    """Long text such as a configuration, shown when it is asked for; "" without text."""
+    return f"<details><summary>{escape(title)}</summary><pre>{escape(text)}</pre></details>" if text else ""
+
+
+def number_of_cells(count: int) -> str:
+    """ "1 cell", "1,234 cells"."""
+    return f"{count:,} {'cell' if count == 1 else 'cells'}"
+
+
+def rate(per_second: float) -> str:
+    """Things per second in few digits; a dash where there is none."""
+    if not math.isfinite(per_second) or per_second <= 0:
+        return "–"
+    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
+
+
+def _data_url(picture: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{b64encode(picture).decode('ascii')}"

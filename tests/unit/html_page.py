@@ -1,0 +1,62 @@
+"""A page as a browser would find it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+
+import numpy as np
+from PIL import Image
+
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Page(HTMLParser):
+    """What a browser would find."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.text += data
+
+    def images(self) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.tags if tag == "img"]
+
+    def assert_complete_and_alone(self) -> None:
+        """Everything that is opened is closed, nothing is loaded from elsewhere or run, and every picture is whole and described."""
+        assert self.open == []
+        for tag, attributes in self.tags:
+            assert tag not in {"script", "link", "iframe", "object"}
+            for name in ("src", "href", "srcset", "data", "action"):
+                assert (attributes.get(name) or "data:").startswith("data:")
+            assert not any(name.startswith("on") for name in attributes)
+        for picture in self.images():
+            assert picture["alt"]
+            assert is_picture(base64.b64decode((picture["src"] or "").split(",", 1)[1]))
+
+
+def is_picture(svg_or_png: bytes) -> bool:
+    """Whether these bytes are a whole picture with something on it."""
+    if svg_or_png.startswith(b"\x89PNG"):
+        image = Image.open(io.BytesIO(svg_or_png))
+        image.load()
+        return bool(np.asarray(image).std() > 1)
+    drawing = ElementTree.fromstring(svg_or_png)
+    return drawing.tag.endswith("svg") and len(list(drawing.iter("{http://www.w3.org/2000/svg}path"))) > 10

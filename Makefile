@@ -1,6 +1,7 @@
 # make demo                               the pipeline end to end on simulated cells
 # make demo DATA=my/cells GROUP=plate     the same on your own (a directory or URL that holds a metadata.csv)
 # make test                               all tests that need neither a GPU nor a cluster
+# make kind-up e2e kind-down              a cluster on this machine, the tests that need one, and its end (docs/kind.md)
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +14,7 @@ LABEL ?=
 EPOCHS ?= 4
 OUTPUT ?= runs
 
-.PHONY: demo test test-gpu lint quality reference pipeline clean
+.PHONY: demo test test-gpu lint image image-test kind-up kind-down e2e manifests lock quality reference pipeline clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml
@@ -27,7 +28,7 @@ demo: $(READY)
 	@$(BIN)/dino4cells run --processes 2 --epochs $(EPOCHS) --data '$(DATA)' --group '$(GROUP)' --label '$(LABEL)' --output '$(OUTPUT)'
 
 test: $(READY)
-	@$(BIN)/python -m pytest -m 'not gpu and not image'
+	@$(BIN)/python -m pytest -m 'not gpu and not image and not e2e'
 
 test-gpu: $(READY)
 	@$(BIN)/python -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' || { echo "SKIPPED: no CUDA device on this machine; the GPU tests did not run"; exit 1; }
@@ -38,17 +39,39 @@ lint: $(READY)
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 
-# The image of the pipeline's steps and of the jobs' pods. BASE, IMAGE, BUILD_ARGS and CONTAINER may be given.
+# The image of the pipeline's steps and of the jobs' pods. BASE, IMAGE, BUILD_ARGS (of docker/Dockerfile) and CONTAINER may be given.
 CONTAINER ?= $(if $(shell command -v docker),docker,podman)
 BASE ?= python:3.11-slim-bookworm
 IMAGE ?= $(shell sed -n 's/^IMAGE = "\(.*\)"/\1/p' components/image.py)
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+REVISION = $(shell git describe --always --dirty --abbrev=40 --match= 2>/dev/null)
 
 image:
-	@$(CONTAINER) build --file docker/Dockerfile --build-arg BASE=$(BASE) --tag $(IMAGE) $(BUILD_ARGS) .
+	@$(CONTAINER) build --file docker/Dockerfile --build-arg BASE=$(BASE) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
+	  --tag $(IMAGE) $(BUILD_ARGS) .
 
 image-test: $(READY)
 	@$(CONTAINER) image inspect $(IMAGE) >/dev/null 2>&1 || { echo "SKIPPED: there is no image $(IMAGE); run make image first"; exit 1; }
 	@CONTAINER='$(CONTAINER)' IMAGE='$(IMAGE)' $(BIN)/python -m pytest -m image
+
+# A cluster on this machine, and the tests of a cluster: of that one, or of the one that KUBECONFIG names.
+KIND_KUBECONFIG = $(CURDIR)/.kind/kubeconfig
+kind-up:
+	@tests/e2e/kind.sh check
+	@$(MAKE) --no-print-directory image CONTAINER=docker
+	@IMAGE='$(IMAGE)' tests/e2e/kind.sh up
+
+kind-down:
+	@tests/e2e/kind.sh down
+
+e2e: export KUBECONFIG := $(or $(KUBECONFIG),$(wildcard $(KIND_KUBECONFIG)))
+e2e: export E2E_IMAGE := $(or $(E2E_IMAGE),$(IMAGE))
+e2e: $(READY)
+	@test -n "$$KUBECONFIG" || { echo "SKIPPED: there is no cluster; set KUBECONFIG, or run make kind-up first"; exit 1; }
+	@command -v kubectl >/dev/null || { echo "SKIPPED: kubectl is not installed"; exit 1; }
+	@kubectl api-resources --api-group=kubeflow.org --output=name --request-timeout=30s | grep -q '^pytorchjobs' \
+	  || { echo "SKIPPED: the cluster of $$KUBECONFIG does not answer, or has no Training Operator (v1)"; exit 1; }
+	@$(BIN)/python -m pytest -m e2e
 
 # The jobs of manifests/, from the settings beside them.
 MANIFEST = $(BIN)/dino4cells job render --name dino4cells-train --settings manifests/base/settings.yaml

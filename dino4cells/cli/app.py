@@ -13,6 +13,7 @@ import dino4cells
 from dino4cells.cli import data, job, pipeline
 from dino4cells.cli.classify import classify
 from dino4cells.cli.config import show_config
+from dino4cells.cli.doctor import doctor
 from dino4cells.cli.extract import extract
 from dino4cells.cli.options import ANY_KEY, ANY_KEY_HELP
 from dino4cells.cli.published_flags import plain_switches
@@ -54,6 +55,7 @@ EXAMPLES = {
     "run": "dino4cells run --data cells --group plate --epochs 20",
     "config": "dino4cells config --config config.yaml --epochs 20",
     "simulate": "dino4cells simulate cells --cells 168",
+    "doctor": "dino4cells doctor --settings job.yaml --namespace biology --output s3://lab/model",
 }
 """One way to call each command, shown in its help."""
 
@@ -61,6 +63,7 @@ app.command(epilog=f"Example: {EXAMPLES['simulate']}")(simulate)
 app.command("config", context_settings=ANY_KEY, epilog=f"Example: {EXAMPLES['config']}\n\n{ANY_KEY_HELP}")(show_config)
 for _verb in (train, extract, classify, run):
     app.command(context_settings=ANY_KEY, epilog=f"Example: {EXAMPLES[_verb.__name__]}\n\n{ANY_KEY_HELP}")(_verb)
+app.command(context_settings=ANY_KEY, epilog=f"Example: {EXAMPLES['doctor']}\n\n{job.SETTINGS_HELP}")(doctor)
 app.add_typer(data.app, name="data")
 app.add_typer(pipeline.app, name="pipeline")
 app.add_typer(job.app, name="job")

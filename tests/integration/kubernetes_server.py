@@ -85,6 +85,8 @@ class KubernetesServer:
         self.refuses = ""
         self.knows_jobs = True
         self.slow_to_collect = False
+        self.objects: dict[str, Object] = {}
+        """Any other objects, by their paths."""
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.deleted: list[str] = []
         self.watch_errors: list[Object] = []
@@ -322,6 +324,10 @@ class KubernetesServer:
             who = f"system:serviceaccount:{NAMESPACE}:pipeline-runner"
             what = f'cannot {verb} resource "{resource}"{group} in the namespace "{NAMESPACE}"'
             return _refusal(403, f'{resource} is forbidden: User "{who}" {what}')
+        if resource == "selfsubjectaccessreviews":
+            return 201, json.dumps({"status": {"allowed": self._allows(json.loads(body)["spec"]["resourceAttributes"])}}).encode()
+        if resource not in ("pytorchjobs", "pods", "pods/log", "events"):
+            return self._answer_object(verb, urlsplit(url).path)
         if resource == "pytorchjobs":
             if not self.knows_jobs:
                 return 404, b"404 page not found\n"
@@ -339,6 +345,17 @@ class KubernetesServer:
         if name not in self.pods:
             return _refusal(404, f'pods "{name}" not found')
         return 200, json.dumps(self.pods[name]).encode()
+
+    def _allows(self, asked: Object) -> bool:
+        resource = "/".join(part for part in (asked["resource"], asked.get("subresource")) if part)
+        return (asked["verb"], resource) not in self.forbidden
+
+    def _answer_object(self, verb: str, path: str) -> tuple[int, bytes]:
+        if verb == "list":
+            return 200, json.dumps({"items": [item for place, item in self.objects.items() if place.startswith(f"{path}/")]}).encode()
+        if path not in self.objects:
+            return _refusal(404, f'"{path.rpartition("/")[2]}" not found')
+        return 200, json.dumps(self.objects[path]).encode()
 
     def _answer_job(self, verb: str, name: str, body: Object) -> tuple[int, bytes]:
         if verb == "create":
@@ -405,9 +422,13 @@ def _asked(method: str, url: str) -> tuple[str, str, str, dict[str, str]]:
     parts = urlsplit(url)
     query = {key: values[0] for key, values in parse_qs(parts.query).items()}
     path = parts.path.strip("/").split("/")
-    place = path.index("namespaces") + 1
-    assert path[place] == NAMESPACE
-    resource, _, name = "/".join(path[place + 1 :]).partition("/")
+    below = path[2:] if path[0] == "api" else path[3:] if path[0] == "apis" else []
+    if not below:  # what the cluster is and knows
+        return "get", path[-1], parts.path, query
+    if below[0] == "namespaces" and len(below) > 2:
+        below = below[2:]
+        assert path[path.index("namespaces") + 1] == NAMESPACE or below[0] == "deployments"
+    resource, _, name = "/".join(below).partition("/")
     if name.endswith("/log"):
         resource, name = "pods/log", name.removesuffix("/log")
     verb = {"POST": "create", "PATCH": "patch", "DELETE": "delete", "GET": "get" if name else "list"}[method]

@@ -69,6 +69,8 @@ class Place:
         gpu_resource: such as nvidia.com/gpu: train on one as well (E2E_GPU_RESOURCE).
         minutes: how long a job may take, the pull of its image included (E2E_MINUTES).
         pipelines: endpoint of Kubeflow Pipelines: run the pipeline as well (E2E_KFP_ENDPOINT).
+        pipelines_namespace: of its runs, where several users share it (E2E_KFP_NAMESPACE).
+        pipelines_data: cells in the store that its artifacts are in: train on them in a PyTorchJob of two pods (E2E_KFP_DATA).
     """
 
     namespace: str = "dino4cells-e2e"
@@ -80,6 +82,8 @@ class Place:
     gpu_resource: str = ""
     minutes: float = 30.0
     pipelines: str = ""
+    pipelines_namespace: str = ""
+    pipelines_data: str = ""
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Place:
@@ -95,6 +99,8 @@ class Place:
             gpu_resource=environment.get("E2E_GPU_RESOURCE", ""),
             minutes=float(environment.get("E2E_MINUTES") or default.minutes),
             pipelines=environment.get("E2E_KFP_ENDPOINT", ""),
+            pipelines_namespace=environment.get("E2E_KFP_NAMESPACE", ""),
+            pipelines_data=environment.get("E2E_KFP_DATA", ""),
         )
 
 
@@ -121,6 +127,19 @@ def task(name: str, script: str, place: Place) -> Document:
     document["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"] = name
     document["spec"]["template"]["spec"]["containers"][0]["args"] = [script]
     return document
+
+
+def pipeline_parameters(place: Place) -> list[str]:
+    """A short run of the pipeline, as `dino4cells pipeline submit` takes it: over two pods where these can reach the cells."""
+    words = [
+        f"image={place.image}",
+        "preset=small",
+        f"epochs={SHORT}",
+        "overrides=" + " ".join(f"{key}={value}" for key, value in TINY.items()),
+    ]
+    if place.pipelines_data:
+        words += [f"data={place.pipelines_data}", "launcher=pytorchjob", "nodes=2"]
+    return words + [f"pull_secret={secret}" for secret in place.pull_secrets[:1]]
 
 
 def overlay(directory: Path, place: Place, config: Document) -> Path:

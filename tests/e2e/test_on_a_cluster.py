@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import subprocess
+import sys
 import time
 import uuid
 from pathlib import Path
 
 import pytest
-from real_cluster import CELLS, LONG, SHORT, TINY, Launched, RealCluster, overlay
+from real_cluster import CELLS, LONG, SHORT, TINY, Launched, RealCluster, overlay, pipeline_parameters
 
 from dino4cells.cluster.failures import IMAGE_REASONS, ClusterJobFailed
 from dino4cells.cluster.job import Placement, Resources, Toleration
@@ -188,6 +190,19 @@ def test_a_job_trains_on_a_gpu(cluster: RealCluster, run: str) -> None:
     cluster.launcher(run).run(job)
 
     assert cluster.check_model(f"{cluster.place.store}/{run}")["samples_seen"] == SHORT * CELLS // 16 * 16
+
+
+def test_the_pipeline_runs_on_kubeflow_pipelines(cluster: RealCluster) -> None:
+    place = cluster.place
+    if not place.pipelines:
+        pytest.skip("NOT TESTED on Kubeflow Pipelines: E2E_KFP_ENDPOINT names none, such as http://localhost:8080")
+    where = ["--endpoint", place.pipelines, *(["--namespace", place.pipelines_namespace] if place.pipelines_namespace else [])]
+    words = [sys.executable, "-m", "dino4cells.cli", "pipeline", "submit", *where, "--no-caching", "--wait", *pipeline_parameters(place)]
+
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=3 * 60 * place.minutes)
+
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert "run: succeeded" in done.stdout
 
 
 def nested(keys: dict[str, object]) -> dict[str, object]:

@@ -17,7 +17,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from kubernetes_server import KubernetesServer, Time, kubernetes_server
-from real_cluster import HERE, SHORT, STORE, Place, RealCluster, documents, overlay, task
+from real_cluster import HERE, SHORT, STORE, Place, RealCluster, documents, overlay, pipeline_parameters, task
 
 from dino4cells import steps
 from dino4cells.cluster.api import Api
@@ -28,6 +28,7 @@ from dino4cells.cluster.pytorchjob import render
 from dino4cells.components.image import IMAGE
 from dino4cells.config import Config
 from dino4cells.errors import ArtifactError
+from dino4cells.pipelines.pipeline import COMPILED
 
 KUBERNETES = "1.33"
 PLACE = Place(namespace="lab", image="registry.example:5000/lab/dino4cells:0.1.0", pull_secrets=("registry",), minutes=1)
@@ -90,6 +91,17 @@ def test_a_task_runs_in_the_image_of_the_place_with_its_store() -> None:
     assert container["image"] == place.image
     assert pod["imagePullSecrets"] == [{"name": "registry"}]
     assert {"name": "STORE", "value": "s3://bucket/of/mine"} in container["env"]
+
+
+@pytest.mark.parametrize("data", ["", "s3://mlpipeline/cells"], ids=["simulated", "given"])
+def test_the_run_of_the_pipeline_has_parameters_that_it_declares(data: str) -> None:
+    declared = next(yaml.safe_load_all(COMPILED.read_text()))["root"]["inputDefinitions"]["parameters"]
+
+    given = dict(word.partition("=")[::2] for word in pipeline_parameters(dataclasses.replace(PLACE, pipelines_data=data)))
+
+    assert set(given) <= set(declared)
+    assert given["image"] == PLACE.image
+    assert given.get("nodes") == ("2" if data else None)
 
 
 def test_the_store_has_the_image_that_is_given_for_it() -> None:

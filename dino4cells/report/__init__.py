@@ -1,9 +1,12 @@
-"""Pictures and one HTML page that a person looks at: `render_report(ReportData(...))` (extra `report`: matplotlib, umap-learn)."""
+"""Pictures and self-contained HTML pages that a person looks at, one a step: `training_page`, `features_page`, and of a whole run
+`render_report(ReportData(...))` (extra `report`: matplotlib, umap-learn)."""
 
 from __future__ import annotations
 
 from dino4cells.report.data import FeatureMap, ReportData
+from dino4cells.report.features import features_page
 from dino4cells.report.page import render_report
 from dino4cells.report.projection import project
+from dino4cells.report.training import training_page
 
-__all__ = ["FeatureMap", "ReportData", "project", "render_report"]
+__all__ = ["FeatureMap", "ReportData", "features_page", "project", "render_report", "training_page"]

@@ -67,7 +67,7 @@ def schedule_curves(records: Records) -> bytes | None:
             axes.set_yticks([0.0, high] if high else [0.0])
         else:
             axes.yaxis.set_major_locator(MaxNLocator(4))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
         _images_seen(axes, records, ticks=3, label="")
     figure.supxlabel("images seen", fontsize=9, color=INK)
     return save(figure, "svg")

@@ -24,7 +24,6 @@ from dino4cells.report.projection import project
 from dino4cells.report.sheet import SheetRow, cells_in_a_row, contact_sheet
 
 LISTED_FAILURES = 10
-MAP_CELLS = 5000
 SHEET_CLASSES = 24
 RANDOM_ROWS = 3  # of example cells where nothing says what they are
 
@@ -103,7 +102,7 @@ def _maps(content: _Content) -> str:
         return ""
     good = content.good
     labels = content.columns[0].values[good] if content.columns else np.full(len(good), "cells")
-    plane = project(content.table.dino[good], labels, limit=MAP_CELLS)
+    plane = project(content.table.dino[good], labels)
     what = "the axes are the two directions of largest variation"
     if plane.method == "UMAP":
         what = "neighbours look alike to the network, and distances between islands mean little"

@@ -129,7 +129,7 @@ def scores_figure(results: Mapping[str, Mapping[Classifier, CrossValidation]]) -
                 axes.barh(place, value, height=0.74, color=colour)
                 axes.plot(folds, [place] * len(folds), "o", markersize=3.2, color=INK, alpha=0.55, markeredgewidth=0)
                 weight = "bold" if index == 0 else "normal"
-                axes.text(max(value, *folds, 0.0) + 0.015, place, f"{value:.2f}", va="center", fontsize=9, color=INK, fontweight=weight)
+                axes.text(max(value, *folds, 0.0) + 0.035, place, f"{value:.2f}", va="center", fontsize=9, color=INK, fontweight=weight)
                 ticks.append(place)
                 names.append(f"{FEATURE_NAMES.get(name, shorten(name))} · {result.name.removesuffix(' (cosine)')}")
                 place += 1.0

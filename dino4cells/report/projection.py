@@ -11,9 +11,10 @@ from sklearn.preprocessing import normalize
 from dino4cells.report.data import FeatureMap
 
 NEIGHBOURS = 15
+MOST_CELLS = 4000  # from 4096 on UMAP searches neighbours approximately, whose compilation takes longer than all the rest
 
 
-def project(features: np.ndarray, labels: np.ndarray, *, limit: int = 5000, seed: int = 0) -> FeatureMap:
+def project(features: np.ndarray, labels: np.ndarray, *, limit: int = MOST_CELLS, seed: int = 0) -> FeatureMap:
     """Lay cells out in a plane so that neighbours by cosine, as the k-NN classifier sees them, stay neighbours.
 
     UMAP (McInnes et al. 2018) where umap-learn is installed and there are cells enough for its graph; else the first two principal

@@ -58,7 +58,7 @@ footer { margin-top: 40px; color: var(--quiet); font-size: 13px; }
   body { padding: 18px 14px 36px; }
   .plot.wide img { min-width: 620px; }
   .lead { font-size: 16px; }
-  .where td:first-child { white-space: normal; overflow-wrap: normal; }
+  .where td:first-child { white-space: normal; overflow-wrap: normal; min-width: 5.4em; }
 }
 @media print {
   body { max-width: none; padding: 0; font-size: 11pt; }

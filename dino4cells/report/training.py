@@ -35,7 +35,10 @@ def _headline(card: ModelCard, log: Records) -> str:
     training, loss = card.training, summarize_loss(log)
     channels = _count(len(card.channels), "channel")
     sentence = f"{card.arch} was trained on {training.images:,} images of {channels} for {training.epochs:,.3g} epochs"
-    return f"{sentence}; the loss went from {loss.start:.2f} to {loss.end:.2f}." if loss else f"{sentence}."
+    if loss is None:
+        return f"{sentence}."
+    change = f"went from {loss.start:.2f} to {loss.end:.2f}" if len(log) > 1 else f"was {loss.end:.2f} in the only step that was logged"
+    return f"{sentence}; the loss {change}."
 
 
 def _facts(card: ModelCard, log: Records) -> list[Fact]:
@@ -54,7 +57,7 @@ def _warnings(card: ModelCard, log: Records, plateau: float | None) -> list[str]
     if bad:
         found.append(
             f"{bad:,} of {card.training.images:,} images could not be read and were left out; the log of this step lists the first of "
-            "them, and `dino4cells data validate` all."
+            "them, and 'dino4cells data validate' lists all."
         )
     if not log:
         found.append("The artifact holds no records of the training, so there are no curves.")

@@ -60,6 +60,7 @@ def test_page_of_a_run_of_any_length_holds_its_curves_and_numbers(steps: int) ->
         assert words in page.text
     assert "nan" not in page.text.lower()
     assert not any(attributes.get("class") == "warnings" for _, attributes in page.tags)
+    assert ("in the only step" in page.text) == (steps == 1)
 
 
 def test_text_from_the_data_is_shown_as_text() -> None:

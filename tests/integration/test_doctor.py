@@ -10,19 +10,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import healthy_cluster
 import pytest
 import yaml
+from healthy_cluster import CORE, OPERATOR, encoded, write_kubeconfig
 from kubernetes_server import NAMESPACE, KubernetesServer, Time, kubernetes_server
 
 from dino4cells.cluster.api import Api
 from dino4cells.cluster.doctor import Row, State, Visit, examine, exit_code
+from dino4cells.cluster.job import JobSpec
+from dino4cells.cluster.launcher import LauncherPod, LauncherSettings, PyTorchJobLauncher
 from dino4cells.cluster.permissions import LAUNCHER
 from dino4cells.cluster.settings import JobSettings, read_settings
+from dino4cells.errors import JobFailed
 
 Command = Callable[..., Any]  # the fixture `dino4cells` of conftest
 Change = Callable[[KubernetesServer], object]
-CORE = f"/api/v1/namespaces/{NAMESPACE}"
-OPERATOR = "/apis/apps/v1/namespaces/kubeflow/deployments/training-operator"
 ROLE = Path(__file__).parents[2] / "manifests" / "base" / "role.yaml"
 SETTINGS = """
 image: registry.example/dino4cells:0.1.0
@@ -44,38 +47,8 @@ placement:
 """
 
 
-def node(name: str, gpus: int = 4, pool: str = "gpu", taint: str = "nvidia.com/gpu", **spec: object) -> dict[str, Any]:
-    taints = [{"key": taint, "effect": "NoSchedule"}] if taint else []
-    allocatable = {"cpu": "32", "memory": "128Gi", "nvidia.com/gpu": str(gpus)}
-    status = {"allocatable": allocatable, "conditions": [{"type": "Ready", "status": "True"}]}
-    return {"metadata": {"name": name, "labels": {"pool": pool}}, "spec": {"taints": taints, **spec}, "status": status}
-
-
-def encoded(**values: str) -> dict[str, str]:
-    return {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
-
-
 HEALTHY: dict[str, Any] = {
-    "/version": {"gitVersion": "v1.33.2"},
-    CORE: {"metadata": {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "baseline"}}},
-    "/apis/kubeflow.org": {"versions": [{"version": "v1"}]},
-    "/apis/kubeflow.org/v1": {"resources": [{"name": "pytorchjobs"}, {"name": "mpijobs"}]},
-    OPERATOR: {
-        "metadata": {"name": "training-operator", "namespace": "kubeflow"},
-        "spec": {
-            "template": {
-                "spec": {
-                    "containers": [
-                        {
-                            "image": "ghcr.io/kubeflow/training-v1/training-operator:v1.9.4",
-                            "command": ["/manager", "--gang-scheduler-name=volcano"],
-                        }
-                    ]
-                }
-            }
-        },
-        "status": {"readyReplicas": 1},
-    },
+    **healthy_cluster.HEALTHY,
     f"{CORE}/secrets/store": {"data": encoded(accesskey="AKIA-the-key", secretkey="the-secret-value", endpoint="http://127.0.0.1:9")},
     f"{CORE}/secrets/registry": {"type": "kubernetes.io/dockerconfigjson", "data": {}},
     f"{CORE}/configmaps/dino4cells-config": {"data": {"config.yaml": "preset: small\n"}},
@@ -89,8 +62,6 @@ HEALTHY: dict[str, Any] = {
         "status": {"hard": {"requests.memory": "64Gi", "requests.nvidia.com/gpu": "8"}, "used": {"requests.memory": "16Gi"}},
     },
     f"{CORE}/limitranges/size": {"metadata": {"name": "size"}, "spec": {"limits": [{"type": "Container", "max": {"memory": "64Gi"}}]}},
-    "/api/v1/nodes/gpu-1": node("gpu-1"),
-    "/api/v1/nodes/cpu-1": node("cpu-1", 0, "cpu", ""),
 }
 
 
@@ -275,6 +246,23 @@ def test_the_rights_are_those_of_the_role_in_the_manifests() -> None:
     assert written == {(item.group, item.resource): (item.verbs, item.names) for item in LAUNCHER}
 
 
+def test_every_request_of_the_launcher_is_among_the_rights(server: KubernetesServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """A queued job that is taken over, is slow to start, fails in a worker, and is deleted after its log was read."""
+    time, job = server.time, JobSpec("train", "dino4cells.training", nodes=2, image="a/b:1")
+    launcher = PyTorchJobLauncher(LauncherSettings(NAMESPACE, pod=LauncherPod("step", "uid")), server.connect, time.clock, time.sleep)
+    launcher.submit(job)
+    time.at(2, server.create_pods)
+    time.at(60, server.all_run)
+    time.at(62, lambda: server.writes("epoch 1"), lambda: server.writes("out of memory", role="worker"))
+    time.at(64, lambda: server.ends(1, "worker", phase="Failed"), lambda: server.condition("Failed", replaces="Running"))
+    with pytest.raises(JobFailed):
+        launcher.run(job)
+    asked = {request[:2] for request in server.requests}
+    allowed = {(verb, item.resource) for item in LAUNCHER for verb in item.verbs}
+    assert asked <= allowed
+    assert allowed - asked <= {("get", "secrets"), ("get", "configmaps")}  # of the step that calls the launcher
+
+
 def test_a_trainer_of_the_second_generation_is_told_apart(server: KubernetesServer, settings: JobSettings) -> None:
     del server.objects["/apis/kubeflow.org"]
     server.objects["/apis/trainer.kubeflow.org"] = {"versions": [{"version": "v1alpha1"}]}
@@ -401,16 +389,7 @@ def test_a_place_of_this_machine_is_no_output_of_a_job(settings: JobSettings, tm
 def test_the_command_prints_the_table_and_no_value_of_a_secret(
     server: KubernetesServer, settings: JobSettings, dino4cells: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    user = {"name": "u", "user": {"token": server.token}}
-    content = {
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": NAMESPACE}}],
-        "clusters": [{"name": "c", "cluster": {"server": server.url}}],
-        "users": [user],
-    }
-    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(content))
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    write_kubeconfig(tmp_path, monkeypatch, server.url, server.token)
     healthy = dino4cells("doctor", "--settings", tmp_path / "job.yaml")
     assert healthy.code == 0, healthy.out
     assert healthy.out.splitlines()[0].split() == ["what", "state", "found", "what", "to", "do"]

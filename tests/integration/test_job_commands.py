@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from healthy_cluster import write_kubeconfig
 from kubernetes_server import BEGIN, NAMESPACE, KubernetesServer, Time, kubernetes_server
 
 from dino4cells.cluster import launcher
@@ -34,26 +35,8 @@ def time() -> Time:
 @pytest.fixture
 def server(time: Time, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubernetesServer]:
     with kubernetes_server(time) as running:
-        kubeconfig(tmp_path, monkeypatch, running.url, running.token)
+        write_kubeconfig(tmp_path, monkeypatch, running.url, running.token)
         yield running
-
-
-def kubeconfig(directory: Path, monkeypatch: pytest.MonkeyPatch, url: str, token: str) -> None:
-    contexts = {"here": NAMESPACE, "elsewhere": "other", "bare": ""}
-    content = {
-        "current-context": "here",
-        "contexts": [
-            {"name": name, "context": {"cluster": "c", "user": "u", **({"namespace": space} if space else {})}}
-            for name, space in contexts.items()
-        ],
-        "clusters": [{"name": "c", "cluster": {"server": url}}],
-        "users": [{"name": "u", "user": {"token": token}}],
-    }
-    (directory / "kubeconfig").write_text(yaml.safe_dump(content))
-    monkeypatch.setenv("KUBECONFIG", str(directory / "kubeconfig"))
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    # The package reads the variable when it is imported.
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(directory / "kubeconfig"))
 
 
 @pytest.fixture
@@ -179,7 +162,7 @@ def test_a_kubeconfig_that_is_no_yaml_is_named(
 def test_a_cluster_that_does_not_answer_is_not_waited_for_long(
     words: tuple[str, ...], dino4cells: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    kubeconfig(tmp_path, monkeypatch, "http://127.0.0.1:9", "t")
+    write_kubeconfig(tmp_path, monkeypatch, "http://127.0.0.1:9", "t")
     monkeypatch.setattr("dino4cells.cli.job.PATIENCE_SECONDS", 0.0)
     done = dino4cells("job", *words)
     assert done.code == 2

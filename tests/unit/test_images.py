@@ -216,7 +216,10 @@ def test_damage_elsewhere_is_an_error_or_wrong_pixels_and_nothing_else(kind: str
     ("array", "what"),
     [
         (np.zeros((HEIGHT, WIDTH), np.int32), "TIFF of type int32; uint8, uint16 and floating point numbers in [0, 1] are supported"),
-        (np.zeros((2, 3, HEIGHT, WIDTH), np.uint8), "has the axes QQYX of sizes (2, 3, 20, 30), and channels × height × width are expected"),
+        (
+            np.zeros((2, 3, HEIGHT, WIDTH), np.uint8),
+            "has the axes QQYX of sizes (2, 3, 20, 30), and channels × height × width are expected",
+        ),
         (np.zeros((13, HEIGHT, WIDTH), np.uint8), "more than 12 channels"),
     ],
     ids=["32 bits", "stack", "13 channels"],

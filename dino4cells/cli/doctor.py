@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from dino4cells.cluster.doctor import Row, Visit
     from dino4cells.cluster.settings import JobSettings
 
+PATIENCE_SECONDS = 5.0
+"""So long one question is repeated that the cluster does not answer."""
+
 
 def doctor(
     context: typer.Context,
@@ -54,7 +57,9 @@ def _visit(settings: JobSettings, output: str, namespace: str, context: str) -> 
         return Visit(settings, output, absent=str(error).partition("; ")[0].removeprefix("cluster: "))
     first = [client]
     again = functools.partial(connect, context)
-    return Visit(settings, output, Api(namespace_of(namespace, context), lambda: first.pop() if first else again(), patience=0))
+    return Visit(
+        settings, output, Api(namespace_of(namespace, context), lambda: first.pop() if first else again(), patience=PATIENCE_SECONDS)
+    )
 
 
 def _print_table(rows: list[Row]) -> None:

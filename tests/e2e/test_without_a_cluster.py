@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import re
 import runpy
 import shutil
 import subprocess
@@ -31,6 +32,7 @@ from dino4cells.errors import ArtifactError
 from dino4cells.pipelines.pipeline import COMPILED
 
 KUBERNETES = "1.33"
+ROOT = HERE.parents[1]
 PLACE = Place(namespace="lab", image="registry.example:5000/lab/dino4cells:0.1.0", pull_secrets=("registry",), minutes=1)
 kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed: what kustomize makes was NOT tested")
 
@@ -80,6 +82,30 @@ def test_the_environment_says_where_and_what() -> None:
 
     assert place == Place("lab", IMAGE, ("one", "two"), "s3://bucket/of/mine", brings_store=False, minutes=5)
     assert Place.of({}) == Place()
+
+
+def test_the_page_describes_every_variable() -> None:
+    asked: list[str] = []
+
+    class Environment(dict[str, str]):
+        def get(self, name: str, default: Any = None) -> Any:
+            asked.append(name)
+            return default
+
+    Place.of(Environment())
+
+    page = (ROOT / "docs" / "kind.md").read_text()
+    assert set(re.findall(r"`(E2E_\w+)`", page)) == set(asked)
+
+
+def test_the_cells_lie_where_the_manifests_look_and_are_drawn_by_the_image_that_is_built() -> None:
+    drawing = yaml.safe_load((HERE / "cells.yaml").read_text())["spec"]["template"]["spec"]["containers"][0]
+    config = yaml.safe_load((ROOT / "manifests" / "base" / "config.yaml").read_text())
+
+    assert drawing["image"] == IMAGE
+    assert {"name": "STORE", "value": STORE} in drawing["env"]
+    assert config["model"]["data_path"] == f"{STORE}/cells/metadata.csv"
+    assert config["model"]["output_dir"].startswith(f"{STORE}/")
 
 
 def test_a_task_runs_in_the_image_of_the_place_with_its_store() -> None:
@@ -238,7 +264,7 @@ def test_a_model_is_checked_as_it_was_written(
 
 SCRIPTS = [
     (HERE / "kind.sh", "kind: not installed here: docker kind kubectl; "),
-    (HERE.parents[1] / "docker" / "debian-base.sh", "debian-base: "),
+    (ROOT / "docker" / "debian-base.sh", "debian-base: "),
 ]
 
 

@@ -3,9 +3,11 @@
 from kfp import dsl
 
 from dino4cells.components.image import IMAGE
+from dino4cells.components.parameters import described
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
+@described
 def classify(
     model: dsl.Input[dsl.Model],
     features: dsl.Input[dsl.Dataset],
@@ -13,18 +15,17 @@ def classify(
     metrics: dsl.Output[dsl.Metrics],
     confusion: dsl.Output[dsl.ClassificationMetrics],
     report: dsl.Output[dsl.HTML],
-    data: str = "",
-    label: str = "",
-    group: str = "",
+    data: str,
+    metadata: str,
+    label: str,
+    group: str,
+    endpoint: str,
 ):
     """Cross-validate a k-NN classifier and a linear probe on the features, beside two baselines, and write the report.
 
     Args:
         model: The trained model, for the loss curve.
         features: The features of every cell.
-        data: Directory or URL (s3://…) that holds a metadata.csv, for pictures of cells. Empty: the configuration's, else simulated cells.
-        label: Column with the classes. Empty: the configuration's, else protein_location if there, else cell_type.
-        group: Column whose values never straddle a train/test split, such as plate. Empty: the configuration's, else none.
         classification: The fitted classifiers, metrics.json, predictions.parquet and report.html.
         metrics: Accuracy, balanced accuracy and macro F1 of the trained features and of the baselines.
         confusion: Confusion matrix of the linear probe.
@@ -33,14 +34,16 @@ def classify(
     from dino4cells import steps, storage
     from dino4cells.classify.evaluate import REPORT
     from dino4cells.cluster.entry import process_of_a_job
+    from dino4cells.cluster.launchers import use_endpoint
 
     with process_of_a_job():
+        use_endpoint(endpoint)
         resolved = steps.configuration_of(model.path, {"classification.label": label, "classification.group": group})
         evaluation = steps.classify(
             features.path,
             config=resolved,
             output=classification.path,
-            data=steps.data_or_simulated(data, resolved),
+            data=steps.data_or_simulated("" if metadata else data, resolved),
             model=model.path,
         )
         for name, results in evaluation.results.items():

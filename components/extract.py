@@ -3,32 +3,52 @@
 from kfp import dsl
 
 from dino4cells.components.image import IMAGE
+from dino4cells.components.parameters import described
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
+@described
 def extract(
     model: dsl.Input[dsl.Model],
     features: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
-    data: str = "",
-    baselines: bool = True,
+    report: dsl.Output[dsl.HTML],
+    data: str,
+    metadata: str,
+    baselines: bool,
+    launcher: str,
+    image: str,
+    nodes: int,
+    processes: int,
+    gpus: int,
+    queue: str,
+    secret: str,
+    endpoint: str,
+    pull_secret: str,
+    tolerations: list,
+    node_selector: dict,
+    settings: str,
 ):
     """Write the features of every cell, a row each, in the order of the metadata.
 
     Args:
         model: The trained model.
-        data: Directory or URL (s3://…) that holds a metadata.csv. Empty: the configuration's, else simulated cells.
-        baselines: Also write features of the untrained network and intensity statistics, to compare with.
         features: Parquet files with Metadata_* columns and dino_0, dino_1, ….
         metrics: Cells, cells whose image could not be read, images per second.
+        report: A map of the features and pictures of cells, one page.
     """
-    from dino4cells import steps
+    from dino4cells import steps, storage
     from dino4cells.cluster.entry import process_of_a_job
+    from dino4cells.cluster.launchers import JobParameters, launch_of
 
     with process_of_a_job():
-        place = steps.data_or_simulated(data, steps.configuration_of(model.path, {}))
-        card = steps.extract(model.path, data=place, output=features.path, baselines=baselines)
+        job = JobParameters(nodes, processes, gpus, image, queue, secret, endpoint, pull_secret, tolerations, node_selector, settings)
+        launch = launch_of(launcher, features.uri, features.path, job)
+        place = steps.data_or_simulated("" if metadata else data, steps.configuration_of(model.path, {}))
+        trained = launch.artifact(model.uri, model.path)
+        card = steps.extract(trained, data=launch.data(place), output=launch.output, baselines=baselines, processes=launch.processes)
         features.metadata.update(cells=card.rows, dimensions=card.embedding_dim)
         metrics.log_metric("cells", card.rows)
         metrics.log_metric("unreadable images", card.failed_rows)
         metrics.log_metric("images per second", card.images_per_second)
+        storage.write_text(report.path, steps.features_report(launch.output, model.path, data=place))

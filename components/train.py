@@ -3,44 +3,62 @@
 from kfp import dsl
 
 from dino4cells.components.image import IMAGE
+from dino4cells.components.parameters import described
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
+@described
 def train(
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
-    data: str = "",
-    preset: str = "",
-    config: str = "",
-    overrides: str = "",
-    processes: int = 1,
-    launcher: str = "local",
+    report: dsl.Output[dsl.HTML],
+    data: str,
+    metadata: str,
+    data_version: str,
+    preset: str,
+    config: str,
+    overrides: str,
+    arch: str,
+    epochs: int,
+    launcher: str,
+    image: str,
+    nodes: int,
+    processes: int,
+    gpus: int,
+    queue: str,
+    secret: str,
+    endpoint: str,
+    pull_secret: str,
+    tolerations: list,
+    node_selector: dict,
+    settings: str,
 ):
     """Train a vision transformer on images of single cells, without labels (DINO).
 
     Args:
-        data: Directory or URL (s3://…) that holds a metadata.csv (column 'file', a row a cell). Empty: the configuration's, or simulated.
-        preset: Settings to start from: 'small', 'small-fluorescence' (brightness says nothing) or 'handbook'. Empty: what suits the data.
-        config: A config.yaml of the handbook, its text or its URL; its keys override the preset.
-        overrides: Single keys that override both, such as 'epochs=20 model.seed=1'.
-        processes: Training processes; one per GPU, or a few that share the cores of a CPU.
-        launcher: 'local': in this step's pod. 'pytorchjob': as a PyTorchJob over several pods (not available yet).
         model: The trained model.
         metrics: Loss at the start and at the end, and images per second.
+        report: The loss curve and the throughput, one page.
     """
-    from dino4cells import steps
+    from dino4cells import steps, storage
     from dino4cells.cluster.entry import process_of_a_job
-    from dino4cells.cluster.launchers import processes_of
+    from dino4cells.cluster.launchers import JobParameters, launch_of
 
     with process_of_a_job():
-        resolved = steps.configuration(config, steps.preset_for(preset, config, data), overrides)
+        job = JobParameters(nodes, processes, gpus, image, queue, secret, endpoint, pull_secret, tolerations, node_selector, settings)
+        launch = launch_of(launcher, model.uri, model.path, job)
+        overrides = steps.overrides_with(overrides, arch=arch, epochs=epochs, metadata=metadata, data=data)
+        resolved = steps.configuration(config, steps.preset_for(preset, config, data or metadata), overrides)
         card = steps.train(
             resolved,
-            data=steps.data_or_simulated(data, resolved),
-            output=model.path,
-            processes=processes_of(launcher, processes),
+            data=launch.data(steps.data_or_simulated("" if metadata else data, resolved)),
+            output=launch.output,
+            checkpoints=launch.checkpoints,
+            processes=launch.processes,
         )
         model.metadata.update(arch=card.arch, channels=", ".join(card.channels), epochs=card.training.epochs)
+        model.metadata.update(data=card.data, data_fingerprint=card.data_fingerprint, data_version=data_version)
         metrics.log_metric("loss at start", card.training.loss_start)
         metrics.log_metric("loss at end", card.training.loss_end)
         metrics.log_metric("images per second", card.training.images_per_second)
+        storage.write_text(report.path, steps.training_report(launch.output))

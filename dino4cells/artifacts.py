@@ -178,6 +178,21 @@ class Artifact:
             self._verified[name] = path
         return self._verified[name]
 
+    def verify(self) -> None:
+        """Compare the content of every file with the manifest; files elsewhere are downloaded one at a time and not kept.
+
+        Raises:
+            ArtifactError: a file is missing, or not what was written.
+        """
+        for name in self.names:
+            url = storage.join(self.url, name)
+            with tempfile.TemporaryDirectory(prefix="dino4cells-") as directory:
+                path = storage.local_path(url) if storage.is_local(url) else Path(directory, "file")
+                if not storage.is_local(url):
+                    storage.download(url, path)
+                if _sha256(path) != self._entry(name).sha256:
+                    raise self._damaged(name)
+
     def _fetch(self, name: str) -> Path:
         url = storage.join(self.url, name)
         if storage.is_local(url):

@@ -6,6 +6,7 @@ processes, which call the same function without.
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -88,6 +89,42 @@ def configuration_of(model: str, overrides: Mapping[str, object]) -> Config:
     return parse_config(artifact.read_bytes(CONFIG).decode(), where=storage.join(artifact.url, CONFIG), overrides=overrides)
 
 
+def overrides_with(
+    overrides: str, *, arch: str = "", epochs: int = 0, metadata: str = "", data: str = "", label: str = "", group: str = ""
+) -> str:
+    """`overrides` with what other parameters of the pipeline say; nothing and 0 leave it to the configuration.
+
+    Args:
+        overrides: `key=value` pairs separated by blanks.
+        metadata: URL of the table of cells, where that is not `metadata.csv` in the data.
+        data: directory or URL of the images; it belongs here where `metadata` is given.
+        arch, epochs, label, group: values of the keys of these names.
+    """
+    given = {
+        "model.arch": arch,
+        "model.epochs": str(epochs) if epochs else "",
+        "model.data_path": metadata,
+        "model.root": data if metadata else "",
+        "classification.label": label,
+        "classification.group": group,
+    }
+    return " ".join([overrides, *(shlex.quote(f"{key}={value}") for key, value in given.items() if value)]).strip()
+
+
+def data_version(source: str, preset: str, overrides: str, data: str) -> str:
+    """A fingerprint of the data of a run, for its pipeline's parameter of that name: another table, another fingerprint.
+
+    Args:
+        source, preset, overrides: as `configuration` takes them.
+        data: as the pipeline takes it; nothing where the configuration names the data, or for simulated cells.
+
+    Raises:
+        Dino4CellsError: the configuration is wrong, or the table cannot be read from here.
+    """
+    config = _resolved(source, preset, overrides)
+    return read_table(config, data).fingerprint[:16] if data or config.model.data_path else ""
+
+
 def data_or_simulated(data: str, config: Config) -> str | None:
     """`data`; None where the configuration names the data; else simulated cells on this machine, the same on every machine."""
     return data or (None if config.model.data_path else simulated_cells())
@@ -118,6 +155,7 @@ def train(
     *,
     data: str | None = None,
     output: str | None = None,
+    checkpoints: str | None = None,
     overwrite: bool = False,
     processes: Processes | None = None,
     device: str = "auto",
@@ -131,6 +169,7 @@ def train(
         config: the resolved configuration.
         data: directory or URL that holds a `metadata.csv`; `model.data_path` and `model.root` when None.
         output: URL of the model artifact; `model.output_dir` when None.
+        checkpoints: URL of the directory that an interrupted run goes on from; beside the output when None.
         overwrite: replace another model that is at `output`.
         processes: start a job of many processes; None trains in this one (or in the job that it belongs to).
         device: `auto`, `cpu` or `cuda`.
@@ -139,7 +178,7 @@ def train(
         Dino4CellsError: what the user can fix.
     """
     output = storage.absolute(_required(output or config.model.output_dir, "model.output_dir", "--output", "where the model goes"))
-    resume_directory = f"{output.rstrip('/')}.checkpoints"
+    resume_directory = checkpoints or f"{output.rstrip('/')}.checkpoints"
     metadata = read_table(config, data)
     if is_complete(output) and not overwrite:
         card = load_card(output)
@@ -152,7 +191,9 @@ def train(
             return fit(config, metadata, output, group, resume_directory=resume_directory)
     _check_output(output, overwrite)
     arguments = ["--output", output, "--device", device, *_inputs(config, data, overwrite)]
+    arguments += ["--checkpoints", checkpoints] if checkpoints else []
     processes.launcher.run(JobSpec("train", "dino4cells.training", tuple(arguments), processes.nodes, processes.per_node))
+    open_artifact(output, KIND).verify()
     return load_card(output)
 
 
@@ -267,6 +308,28 @@ def classify(
         artifacts = {"model": model or table.card.model, "features": features, "classification": output}
         writer.write_text(judge.REPORT, compose_report(table, evaluation, metadata, trained, artifacts))
     return evaluation
+
+
+def training_report(model: str) -> str:
+    """The page (HTML) about the training of a model: loss curve, throughput."""
+    from dino4cells.report.training import training_page
+
+    trained = load_model(model)
+    return training_page(load_card(model), trained.log(), plateau=math.log(trained.config.model.out_dim), settings=trained.config.to_yaml())
+
+
+def features_report(features: str, model: str, data: str | None = None) -> str:
+    """The page (HTML) about the features of cells: their map, pictures of cells.
+
+    Args:
+        features: URL of the features.
+        model: URL of the model that they come from.
+        data: directory or URL of the images; those that the model's configuration names when None.
+    """
+    from dino4cells.report.features import features_page
+
+    table = read_features(features)
+    return features_page(table, _pictured(table, data, load_model(model)))
 
 
 def train_classifier(

@@ -7,6 +7,7 @@ import io
 import os
 import sys
 import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -44,6 +45,8 @@ def run_locally(root: Path, arguments: dict[str, object]) -> LocalRun:
         reason = Path(directory, "reason")
         os.environ[REASON_FILE] = str(reason)
         try:
+            # The SDK takes an image that is not named after Python for another program.
+            warnings.filterwarnings("ignore", message="You may be attemping to run a task that uses custom", category=RuntimeWarning)
             with contextlib.redirect_stdout(_WithoutExecutorInput(sys.stdout)):
                 run = dino4cells_pipeline(**arguments)
         except RuntimeError as error:

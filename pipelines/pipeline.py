@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from kfp import compiler, dsl
+from kfp import compiler, dsl, kubernetes
 
+from dino4cells.cluster.variables import FIELDS, SECRET_KEYS
 from dino4cells.components import classify, extract, train
+from dino4cells.components.image import IMAGE
+from dino4cells.components.parameters import described
 
 COMPILED = Path(__file__).parent / "dino4cells.yaml"
 
@@ -18,38 +21,70 @@ class Outputs(NamedTuple):
     classification: dsl.Artifact
 
 
+def _in_pod(task: dsl.PipelineTask, image: str, secret: str, pull_secret: str, tolerations: list, node_selector: dict) -> dsl.PipelineTask:
+    """A task whose pod is set up by parameters; a run on a laptop has no pods and leaves all this aside.
+
+    Secrets have names by default, since Kubernetes and Argo refuse pods that name none; such a secret need not be there.
+    """
+    task.set_container_image(image)
+    kubernetes.use_secret_as_env(task, secret, SECRET_KEYS, optional=True)
+    kubernetes.set_image_pull_secrets(task, [pull_secret])
+    kubernetes.add_toleration_json(task, tolerations)
+    kubernetes.add_node_selector_json(task, node_selector)
+    for variable, path in FIELDS.items():
+        kubernetes.use_field_path_as_env(task, variable, path)
+    return task
+
+
 @dsl.pipeline(
     name="dino4cells",
     description="Self-supervised features of single cells: train a DINO model, extract every cell, judge the features by classifiers.",
 )
+@described
 def dino4cells_pipeline(
     data: str = "",
+    metadata: str = "",
+    data_version: str = "",
     preset: str = "",
     config: str = "",
     overrides: str = "",
+    arch: str = "",
+    epochs: int = 0,
     label: str = "",
     group: str = "",
-    processes: int = 1,
-    launcher: str = "local",
     baselines: bool = True,
+    launcher: str = "local",
+    image: str = IMAGE,
+    nodes: int = 1,
+    processes: int = 1,
+    gpus: int = 0,
+    queue: str = "",
+    secret: str = "dino4cells-store",
+    endpoint: str = "",
+    pull_secret: str = "dino4cells-pull",
+    tolerations: list = [],  # noqa: B006
+    node_selector: dict = {},  # noqa: B006
+    settings: str = "",
 ) -> Outputs:
     """Train, extract, classify.
 
     Args:
-        data: Directory or URL (s3://…) that holds a metadata.csv (column 'file', a row a cell). Empty: the configuration's, or simulated.
-        preset: Settings to start from: 'small', 'small-fluorescence' (brightness says nothing) or 'handbook'. Empty: what suits the data.
-        config: A config.yaml of the handbook, its text or its URL; its keys override the preset.
-        overrides: Single keys that override both, such as 'epochs=20 model.seed=1'.
-        label: Column with the classes. Empty: the configuration's, else protein_location if there, else cell_type.
-        group: Column whose values never straddle a train/test split, such as plate. Empty: the configuration's, else none.
-        processes: Training processes; one per GPU, or a few that share the cores of a CPU.
-        launcher: 'local': in the train step's pod. 'pytorchjob': as a PyTorchJob over several pods (not available yet).
-        baselines: Also judge the untrained network and intensity statistics, to compare with.
     """
-    trained = train(data=data, preset=preset, config=config, overrides=overrides, processes=processes, launcher=launcher)
-    extracted = extract(model=trained.outputs["model"], data=data, baselines=baselines)
-    judged = classify(model=trained.outputs["model"], features=extracted.outputs["features"], data=data, label=label, group=group)
-    return Outputs(trained.outputs["model"], extracted.outputs["features"], judged.outputs["classification"])
+    cells = {"data": data, "metadata": metadata}
+    places = {"pull_secret": pull_secret, "tolerations": tolerations, "node_selector": node_selector}
+    store = {"secret": secret, "endpoint": endpoint}
+    job = {"launcher": launcher, "image": image, "nodes": nodes, "processes": processes, "gpus": gpus, "queue": queue, "settings": settings}
+
+    def in_pod(task: dsl.PipelineTask) -> dsl.PipelineTask:
+        return _in_pod(task, image, secret, **places)
+
+    what = {"preset": preset, "config": config, "overrides": overrides, "arch": arch, "epochs": epochs, "data_version": data_version}
+    trained = in_pod(train(**cells, **what, **job, **store, **places))
+    model = trained.outputs["model"]
+    extracted = in_pod(extract(model=model, baselines=baselines, **cells, **job, **store, **places))
+    features = extracted.outputs["features"]
+    judged = in_pod(classify(model=model, features=features, label=label, group=group, endpoint=endpoint, **cells))
+    return Outputs(model, features, judged.outputs["classification"])
 
 
 def compile_pipeline(path: Path = COMPILED) -> Path:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dino4cells.cluster.local import REASON_FILE
+from dino4cells.cluster.variables import POD
 from dino4cells.config import Config, load_config, parse_config
 from dino4cells.errors import Dino4CellsError
 
@@ -33,7 +34,8 @@ _GRACE_SECONDS = 30.0
 def process_of_a_job() -> Iterator[None]:
     """Report a Dino4CellsError as one sentence, on the standard error and where the launcher looks for it."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    if os.environ.get(REASON_FILE):
+    # In a step's pod a shell stands between; where it alone is asked to stop, it ends and does not pass that on.
+    if os.environ.get(REASON_FILE) or os.environ.get(POD):
         threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
     try:
         yield

@@ -18,10 +18,8 @@ from dino4cells import storage
 from dino4cells.cluster.job import SecretVariable
 from dino4cells.cluster.providers import SecretKeys, provider_of
 from dino4cells.cluster.settings import JobSettings
+from dino4cells.cluster.variables import ACCESS, ENDPOINT, REGION, SECRET
 from dino4cells.errors import ConfigError
-
-ENDPOINT, REGION = "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"
-ACCESS, SECRET = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
 
 _REGIONS = (REGION, "AWS_REGION")
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", ENDPOINT)

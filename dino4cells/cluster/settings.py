@@ -72,9 +72,22 @@ def read_settings(sources: Sequence[str] = (), overrides: Mapping[str, str] | No
         >>> read_settings(overrides={"nodes": "2", "resources.cpu": "8"}).resources.cpu
         '8'
     """
+    return _settings({source: storage.read_text(source) for source in sources}, overrides)
+
+
+def parse_settings(text: str, overrides: Mapping[str, str] | None = None, where: str = "settings") -> JobSettings:
+    """Settings from the text of a file, which may be empty, with single values over it; `where` names the text in errors.
+
+    Raises:
+        ConfigError: an unknown key, or a value of the wrong kind.
+    """
+    return _settings({where: text} if text.strip() else {}, overrides)
+
+
+def _settings(texts: Mapping[str, str], overrides: Mapping[str, str] | None) -> JobSettings:
     values: dict[str, Any] = {}
-    for source in sources:
-        content = _read_yaml(storage.read_text(source), source)
+    for source, source_text in texts.items():
+        content = _read_yaml(source_text, source)
         if not isinstance(content, dict):
             raise ConfigError(f"{source}: must hold keys such as `image:` and `nodes:`, not {type(content).__name__}.")
         _merge(values, content)
@@ -89,7 +102,7 @@ def read_settings(sources: Sequence[str] = (), overrides: Mapping[str, str] | No
     try:
         return _ADAPTER.validate_python(values)
     except ValidationError as error:
-        raise _refusal(error, " over ".join(reversed(sources)), overrides or {}) from error
+        raise _refusal(error, " over ".join(reversed(list(texts))), overrides or {}) from error
 
 
 def _merge(values: dict[str, Any], over: Mapping[str, Any]) -> None:

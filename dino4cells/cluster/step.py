@@ -13,19 +13,8 @@ from dino4cells.cluster.handoff import Store, store_of
 from dino4cells.cluster.job import SecretVariable
 from dino4cells.cluster.providers import ACCESS_KEY, KFP_LAUNCHER, SECRET_KEY
 from dino4cells.cluster.settings import JobSettings
+from dino4cells.cluster.variables import ACCESS, SECRET
 from dino4cells.errors import ConfigError
-
-POD, POD_UID, NAMESPACE, RUN = "DINO4CELLS_POD", "DINO4CELLS_POD_UID", "DINO4CELLS_NAMESPACE", "DINO4CELLS_RUN"
-FIELDS = {
-    POD: "metadata.name",
-    POD_UID: "metadata.uid",
-    NAMESPACE: "metadata.namespace",
-    RUN: "metadata.labels['pipeline/runid']",
-}
-"""Variables of a step's pod, and the fields of the pod that they hold; as inputs of the step they would change with every run."""
-
-SECRET_VARIABLES = {ACCESS_KEY: "AWS_ACCESS_KEY_ID", SECRET_KEY: "AWS_SECRET_ACCESS_KEY", "endpoint": "AWS_ENDPOINT_URL"}
-"""Keys of the secret that the parameter `secret` names, and the variables in which the steps of the pipeline get them."""
 
 _MAIN, _LAUNCHER = "main", "kfp-launcher"
 
@@ -107,7 +96,7 @@ def find_store(
 
 
 def _is_there(secret: str, cluster: Cluster, pod: StepPod, environment: Mapping[str, str]) -> bool:
-    names = [SECRET_VARIABLES[key] for key in (ACCESS_KEY, SECRET_KEY)]
+    names = (ACCESS, SECRET)
     if all(name in pod.references and pod.references[name].secret == secret for name in names):
         return all(name in environment for name in names)
     found = cluster.secret(secret)

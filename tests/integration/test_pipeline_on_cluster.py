@@ -1,0 +1,484 @@
+"""The pipeline's steps with `launcher=pytorchjob`, as in their pods: the compiled program against an API server and an S3 server over HTTP.
+
+The cluster of these tests runs a job for true: each pod's command with its arguments and its environment, whose secrets it looks up, as a
+process of this machine. Only the images, the network between pods and the operator are left out.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from kubernetes_server import NAMESPACE, KubernetesServer, Time, kubernetes_server
+
+from dino4cells import storage
+from dino4cells.artifacts import open_artifact
+from dino4cells.cluster.api import ClusterError
+from dino4cells.cluster.job import Toleration
+from dino4cells.cluster.launchers import JobParameters, Launch, launch_of
+from dino4cells.data.simulate import simulate
+from dino4cells.errors import ConfigError
+from dino4cells.pipelines.pipeline import COMPILED
+
+HERE = Path(__file__).parent
+CELLS = 56
+CONFIG = """\
+preset: small
+model:
+  patch_size: 8
+  image_size: 16
+  epochs: 2
+  batch_size: 14
+  out_dim: 32
+  head_hidden_dim: 32
+global_transfo1:
+  RandomResizedCrop: [True, {size: 16, scale: [0.4, 1]}]
+global_transfo2:
+  RandomResizedCrop: [True, {size: 16, scale: [0.4, 1]}]
+local_transfo:
+  RandomResizedCrop: [True, {size: 8, scale: [0.1, 0.4]}]
+local_crops_number: 1
+"""
+POD, RUN = "dino4cells-abc-system-container-impl-7", "run-1"
+PLACE = f"v2/artifacts/dino4cells/{RUN}"
+REPLICA = re.compile(r"-(master|worker)-(\d+)$")
+
+
+def as_json(value: object) -> object:
+    """A value as the launcher of Kubeflow Pipelines writes it: a whole number without a point."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def path_of(kind: str, name: str) -> str:
+    return f"/api/v1/namespaces/{NAMESPACE}/{kind}/{name}"
+
+
+@dataclass
+class Cluster:
+    """A namespace with Kubeflow Pipelines, and pods that are processes."""
+
+    server: KubernetesServer
+    root: Path
+    bucket: str
+    runs_pods: bool = True
+    started: list[dict[str, Any]] = field(default_factory=list)
+    _processes: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def put_secret(self, name: str, **values: str) -> None:
+        data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+        self.server.objects[path_of("secrets", name)] = {"metadata": {"name": name}, "data": data}
+
+    def put_launcher_config(self, **provider: object) -> None:
+        text = yaml.safe_dump({"minio": {"default": provider}})
+        data = {"defaultPipelineRoot": f"minio://{self.bucket}/v2/artifacts", "providers": text}
+        self.server.objects[path_of("configmaps", "kfp-launcher")] = {"data": data}
+
+    def uri(self, step: str, name: str) -> str:
+        return f"minio://{self.bucket}/{PLACE}/{step}/uuid-{step}/{name}"
+
+    def local(self, step: str, name: str) -> Path:
+        """Where the artifact's local path is in the step's pod."""
+        return self.root / "minio" / self.bucket / PLACE / step / f"uuid-{step}" / name
+
+    # The step
+
+    def start(self, step: str, *, inputs: dict[str, str] | None = None, **parameters: object) -> subprocess.Popen[str]:
+        """Start a step of the compiled pipeline with the pipeline's defaults for the parameters that are not given."""
+        compiled = next(iter(yaml.safe_load_all(COMPILED.read_text())))
+        defaults = {name: item.get("defaultValue") for name, item in compiled["root"]["inputDefinitions"]["parameters"].items()}
+        component = compiled["components"][f"comp-{step}"]
+        asked = [name for name in component["inputDefinitions"]["parameters"] if name in defaults]
+        values = {name: as_json(parameters.get(name, defaults[name])) for name in asked}
+        written = component["outputDefinitions"]["artifacts"]
+        outputs = {name: {"artifacts": [self._artifact(step, name, item)]} for name, item in written.items()}
+        executor_input = {
+            "inputs": {
+                "parameterValues": values,
+                "artifacts": {name: {"artifacts": [{"name": name, "uri": uri}]} for name, uri in (inputs or {}).items()},
+            },
+            "outputs": {"artifacts": outputs, "outputFile": str(self.root / f"{step}.json")},
+        }
+        hidden = {name for name in os.environ if name.startswith(("AWS_", "DINO4CELLS_"))} | {"KUBERNETES_SERVICE_HOST"}
+        environment = {name: value for name, value in os.environ.items() if name not in hidden}
+        environment |= {"KUBECONFIG": str(self.root / "kubeconfig"), "AWS_CONFIG_FILE": os.devnull, "PYTHONUNBUFFERED": "1"}
+        pod = {"POD": POD, "POD_UID": "uid-of-the-step", "NAMESPACE": NAMESPACE, "RUN": RUN}
+        environment |= {f"DINO4CELLS_{name}": value for name, value in pod.items()}
+        words = [str(HERE / "step_of_pipeline.py"), str(COMPILED), step, json.dumps(executor_input), str(self.root)]
+        return subprocess.Popen(
+            [sys.executable, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+
+    def run(self, step: str, **options: Any) -> tuple[int, str]:
+        """The exit code and the log of a step."""
+        process = self.start(step, **options)
+        out, _ = process.communicate(timeout=150)
+        with self.server.lock:  # what has ended is kept for a day, and these tests look at one job at a time
+            self.server.jobs.clear()
+            for name in [name for name in self.server.pods if name != POD]:
+                del self.server.pods[name]
+        return process.returncode, out
+
+    def _artifact(self, step: str, name: str, item: dict[str, Any]) -> dict[str, Any]:
+        return {"name": name, "uri": self.uri(step, name), "type": item["artifactType"], "metadata": {}}
+
+    # The operator and the kubelet
+
+    def live(self, stop: threading.Event) -> None:
+        """Run the jobs that are created, until told to stop."""
+        seen: set[str] = set()
+        while not stop.wait(0.05):
+            for job in list(self.server.jobs.values()):
+                if job["metadata"]["uid"] not in seen:
+                    seen.add(job["metadata"]["uid"])
+                    self.started.append(json.loads(json.dumps(job)))
+                    self._run(job)
+        for process in self._processes:
+            process.kill()
+
+    def _run(self, job: dict[str, Any]) -> None:
+        self.server.create_pods()
+        for name in [name for name in self.server.pods if name != POD]:
+            role, index = REPLICA.search(name).groups()  # type: ignore[union-attr]
+            self.server.runs(role, int(index))
+        self.server.condition("Running", "PyTorchJob is running.")
+        if not self.runs_pods:
+            return
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        replicas = [
+            (role, index, spec["template"]["spec"])
+            for role, spec in job["spec"]["pytorchReplicaSpecs"].items()
+            for index in range(spec["replicas"])
+        ]
+        pods = [
+            threading.Thread(target=self._pod, args=[job, role.lower(), index, spec, rank, len(replicas), port])
+            for rank, (role, index, spec) in enumerate(replicas)
+        ]
+        for pod in pods:
+            pod.start()
+        for pod in pods:
+            pod.join()
+        codes = [process.returncode for process in self._processes[-len(pods) :]]
+        if all(code == 0 for code in codes):
+            self.server.condition("Succeeded", replaces="Running")
+        else:
+            self.server.condition("Failed", "the job has reached the specified backoff limit", replaces="Running")
+
+    def _pod(self, job: dict[str, Any], role: str, index: int, spec: dict[str, Any], rank: int, count: int, port: int) -> None:
+        container = spec["containers"][0]
+        environment = {name: os.environ[name] for name in ("PATH", "NO_PROXY", "LANG") if name in os.environ}
+        environment |= {"TMPDIR": str(self.root), "AWS_CONFIG_FILE": os.devnull, "AWS_EC2_METADATA_DISABLED": "true"}
+        environment |= {variable["name"]: self._value(variable) for variable in container["env"]}
+        environment |= {
+            "PET_NPROC_PER_NODE": job["spec"]["nprocPerNode"], "PET_NNODES": str(count), "PET_NODE_RANK": str(rank),
+            "PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": str(port),
+        }  # fmt: skip
+        command = [sys.executable, "-m", "torch.distributed.run", *container["command"][1:], *container["args"]]
+        assert container["command"][0] == "torchrun"
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.root)
+        self._processes.append(process)
+        lines = []
+        for line in process.stdout or ():
+            lines.append(line.rstrip("\n"))
+            self.server.writes(lines[-1], role=role, index=index)
+        process.wait()
+        # Where there is no /dev/termination-log the process says it on its standard error alone.
+        own = [line for line in lines if line.startswith("error: ")]
+        message = own[-1] if own else "\n".join(lines)[-2048:]
+        self.server.ends(process.returncode, role, index, message="" if process.returncode == 0 else message, phase="")
+        if process.returncode:
+            self.server._status(role, index, phase="Failed")
+
+    def _value(self, variable: dict[str, Any]) -> str:
+        if "value" in variable:
+            return str(variable["value"])
+        reference = variable["valueFrom"]["secretKeyRef"]
+        secret = self.server.objects[path_of("secrets", reference["name"])]
+        return base64.b64decode(secret["data"][reference["key"]]).decode()
+
+
+@contextmanager
+def living(root: Path, bucket: str, *, runs_pods: bool = True) -> Iterator[Cluster]:
+    with kubernetes_server(Time()) as server:
+        kubeconfig = {
+            "apiVersion": "v1", "kind": "Config", "current-context": "it",
+            "clusters": [{"name": "it", "cluster": {"server": server.url}}],
+            "users": [{"name": "it", "user": {"token": server.token}}],
+            "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it", "namespace": NAMESPACE}}],
+        }  # fmt: skip
+        (root / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
+        server.pods[POD] = {"metadata": {"name": POD, "labels": {"training.kubeflow.org/job-name": ""}}, "spec": {"containers": []}}
+        cluster = Cluster(server, root, bucket, runs_pods)
+        stop = threading.Event()
+        thread = threading.Thread(target=cluster.live, args=[stop])
+        thread.start()
+        try:
+            yield cluster
+        finally:
+            stop.set()
+            thread.join()
+
+
+def with_store(cluster: Cluster) -> Cluster:
+    """The object store as an administrator of Kubeflow Pipelines describes it."""
+    endpoint = os.environ["AWS_ENDPOINT_URL"].removeprefix("http://")
+    keys = {"secretName": "objects", "accessKeyKey": "id", "secretKeyKey": "key"}
+    cluster.put_launcher_config(endpoint=endpoint, region="us-east-1", disableSSL=True, credentials={"fromEnv": False, "secretRef": keys})
+    cluster.put_secret("objects", id="of-the-lab", key="never-shown")
+    return cluster
+
+
+def uploaded(directory: Path, url: str) -> str:
+    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+        storage.upload(path, storage.join(url, path.relative_to(directory).as_posix()))
+    return url
+
+
+# A run that succeeds
+
+
+@dataclass(frozen=True)
+class Finished:
+    cluster: Cluster
+    train: tuple[int, str]
+    extract: tuple[int, str]
+    jobs: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def finished(s3: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+    """Training and extraction, each by a job of two pods, on cells in the object store."""
+    root, url = tmp_path_factory.mktemp("cluster"), s3()
+    simulate(str(root / "cells"), cells=CELLS, size=32, plates=2)
+    data = uploaded(root / "cells", f"{url}/cells")
+    with living(root, url.removeprefix("s3://")) as cluster:
+        with_store(cluster)
+        job = {"data": data, "launcher": "pytorchjob", "nodes": 2, "settings": "resources: {cpu: '1'}", "data_version": "v1"}
+        trained = cluster.run("train", config=CONFIG, epochs=1, **job)
+        model = cluster.local("train", "model")
+        if trained[0] == 0:
+            for name in storage.list_files(f"{url}/{PLACE}/train/uuid-train/model"):  # as the launcher of Kubeflow Pipelines does
+                storage.download(f"{url}/{PLACE}/train/uuid-train/model/{name}", model.parent / "downloaded" / name)
+            (model.parent / "downloaded").rename(model)
+        extracted = cluster.run("extract", inputs={"model": cluster.uri("train", "model")}, **job)
+        yield Finished(cluster, trained, extracted, cluster.started)
+
+
+def test_both_steps_succeed(finished: Finished) -> None:
+    assert finished.train[0] == 0, finished.train[1]
+    assert finished.extract[0] == 0, finished.extract[1]
+
+
+def test_the_model_is_whole_at_its_planned_place(finished: Finished) -> None:
+    model = open_artifact(f"s3://{finished.cluster.bucket}/{PLACE}/train/uuid-train/model", "model")
+    model.verify()
+    assert model.names == ["checkpoint.pth", "config.yaml", "log.jsonl", "model.json", "model.safetensors"]
+    assert json.loads(model.read_bytes("model.json"))["training"]["processes"] == 2
+
+
+def test_one_dataset_comes_out_of_two_shards(finished: Finished) -> None:
+    features = open_artifact(f"s3://{finished.cluster.bucket}/{PLACE}/extract/uuid-extract/features", "features")
+    features.verify()
+    parts = [name for name in features.names if name.startswith("part-")]
+    assert parts == ["part-00000.parquet", "part-00001.parquet"]
+    files = pd.concat([pd.read_parquet(features.local(part)) for part in parts])["Metadata_file"].tolist()
+    assert files == pd.read_csv(finished.cluster.root / "cells" / "metadata.csv")["file"].tolist()
+
+
+def test_the_step_uploads_nothing_itself(finished: Finished) -> None:
+    assert not finished.cluster.local("extract", "features").exists()
+
+
+@pytest.mark.parametrize(("step", "metric"), [("train", "loss at end"), ("extract", "cells")])
+def test_kubeflow_is_given_metrics_a_page_and_what_the_artifact_is(finished: Finished, step: str, metric: str) -> None:
+    outputs = json.loads((finished.cluster.root / f"{step}.json").read_text())["artifacts"]
+    assert outputs["metrics"]["artifacts"][0]["metadata"][metric] > 0
+    artifact = outputs[{"train": "model", "extract": "features"}[step]]["artifacts"][0]
+    assert artifact["uri"] == finished.cluster.uri(step, {"train": "model", "extract": "features"}[step])
+    assert artifact["metadata"]
+    page = finished.cluster.local(step, "report").read_text()
+    assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
+    assert not re.search(r"(src|href)=.https?://", page)
+
+
+def test_the_log_is_the_jobs_and_names_sources_and_never_values(finished: Finished) -> None:
+    _, log = finished.train
+    assert "from: config map kfp-launcher, providers.minio.default" in log
+    assert "credentials: secret objects, key id" in log
+    assert "secret dino4cells-store is not in namespace lab" in log
+    assert re.search(r"train +[█░]+ +100% · .* images/s", log)
+    for text in (log, finished.extract[1], json.dumps(finished.jobs)):
+        assert "never-shown" not in text
+        assert "of-the-lab" not in text
+
+
+def test_jobs_are_named_after_the_run_and_owned_by_the_step(finished: Finished) -> None:
+    names = [job["metadata"]["name"] for job in finished.jobs]
+    assert [re.sub(r"[0-9a-f]{10}$", "", name) for name in names] == ["train-run-1-", "extract-run-1-"]
+    for job in finished.jobs:
+        (owner,) = job["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["name"], owner["uid"]) == ("Pod", POD, "uid-of-the-step")
+
+
+def test_nothing_that_consumers_would_be_given_lies_beside_the_model(finished: Finished) -> None:
+    step = f"s3://{finished.cluster.bucket}/{PLACE}/train/uuid-train"
+    assert [name for name in storage.list_files(step) if name.startswith("model") and not name.startswith("model/")] == []
+    assert "--checkpoints" in finished.jobs[0]["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["containers"][0]["args"]
+
+
+def test_a_step_that_is_tried_again_finds_its_finished_model(finished: Finished) -> None:
+    before = len(finished.cluster.started)
+    data = f"s3://{finished.cluster.bucket}/cells"
+    code, log = finished.cluster.run("train", config=CONFIG, epochs=1, data=data, launcher="pytorchjob", nodes=2)
+    assert code == 0, log
+    assert len(finished.cluster.started) == before
+
+
+# Failures
+
+
+def test_a_failure_in_a_pod_is_the_steps_own(s3: Callable[[], str], tmp_path: Path) -> None:
+    simulate(str(tmp_path / "cells"), cells=28, size=32, plates=2)
+    for image in (tmp_path / "cells" / "images").iterdir():
+        image.write_bytes(b"no image")
+    url = s3()
+    data = uploaded(tmp_path / "cells", f"{url}/cells")
+    with living(tmp_path, url.removeprefix("s3://")) as cluster:
+        with_store(cluster)
+        code, log = cluster.run("train", config=CONFIG, data=data, launcher="pytorchjob")
+        assert code != 0
+        (sentence,) = [line for line in log.splitlines() if line.startswith("error: ")][-1:]
+        assert "none of the first 20 images can be read" in sentence
+        assert storage.list_files(f"{url}/{PLACE}/train/uuid-train/model") == []
+
+
+@pytest.fixture
+def step(s3: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """This process as the step."""
+    pod = {"POD": POD, "POD_UID": "uid-of-the-step", "NAMESPACE": NAMESPACE, "RUN": RUN}
+    for name, value in pod.items():
+        monkeypatch.setenv(f"DINO4CELLS_{name}", value)
+    # The package has read KUBECONFIG when it was imported.
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
+    with living(tmp_path, s3().removeprefix("s3://")) as cluster:
+        with_store(cluster)
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"):
+            monkeypatch.setenv(name, "")
+            monkeypatch.delenv(name)
+        yield cluster
+
+
+def launched(cluster: Cluster, launcher: str = "pytorchjob", **parameters: Any) -> Launch:
+    given = JobParameters(**{"image": "lab/dino4cells:1", "secret": "dino4cells-store", **parameters})
+    return launch_of(launcher, cluster.uri("train", "model"), str(cluster.local("train", "model")), given)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        ({"settings": "nodes: 3"}, "settings: nodes is a parameter of its own"),
+        ({"settings": "memory: 3"}, "settings: memory: is no key here"),
+        ({"settings": "resources: [1"}, "settings: is no valid YAML"),
+        ({"endpoint": "store:9000"}, "parameter endpoint: 'store:9000' is no address"),
+        ({"tolerations": [{"name": "gpu"}]}, "tolerations: name is no key here"),
+        ({"nodes": 2, "launcher": "local"}, "nodes: 2 need the launcher 'pytorchjob'"),
+        ({"launcher": "kubernetes"}, "launcher: 'kubernetes' is not known"),
+        ({"processes": 0}, "processes: must be at least 1"),
+    ],
+)
+def test_what_can_be_known_before_is_one_sentence(step: Cluster, parameters: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(reason)}.*[.]$"):
+        launched(step, **parameters)
+
+
+def test_data_of_the_steps_pod_is_refused(step: Cluster) -> None:
+    with pytest.raises(ConfigError, match="data: /cells is a place of this pod"):
+        launched(step).data("/cells")
+
+
+def test_simulated_cells_are_put_where_the_pods_of_a_job_see_them(step: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulate(str(tmp_path / "drawn"), cells=7, size=32, plates=1)
+    monkeypatch.setattr("dino4cells.data.embedded.simulated_directory", lambda: tmp_path / "drawn")
+    place = launched(step).data(str(tmp_path / "drawn"))
+    assert place == f"s3://{step.bucket}/{PLACE}/train/uuid-train/simulated-cells"
+    assert storage.list_files(place) == storage.list_files(str(tmp_path / "drawn"))
+
+
+def test_a_secret_that_is_not_there_is_named(step: Cluster) -> None:
+    del step.server.objects[path_of("configmaps", "kfp-launcher")]
+    with pytest.raises(ConfigError, match=r"^secret mlpipeline-minio-artifact: is not in namespace lab; create it there"):
+        launched(step)
+
+
+def test_a_secret_that_the_step_may_not_read_is_named_with_the_right_that_is_missing(step: Cluster) -> None:
+    step.server.forbidden.add(("get", "secrets"))
+    with pytest.raises(ClusterError, match=r"this account may not get secrets .*give its role that verb"):
+        launched(step)
+
+
+def test_a_secret_in_the_steps_environment_is_not_read_again(step: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = {"AWS_ACCESS_KEY_ID": "accesskey", "AWS_SECRET_ACCESS_KEY": "secretkey"}
+    for variable in variables:
+        monkeypatch.setenv(variable, "from-the-environment")
+    references = [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": "dino4cells-store", "key": key, "optional": True}}}
+        for name, key in variables.items()
+    ]
+    step.server.pods[POD]["spec"]["containers"] = [{"name": "main", "env": references}]
+    step.server.forbidden.add(("get", "secrets"))
+    processes = launched(step).processes
+    assert processes is not None
+    template = processes.launcher.settings.template  # type: ignore[attr-defined]
+    assert {(item.variable, item.secret, item.key) for item in template.secrets} == {
+        (name, "dino4cells-store", key) for name, key in variables.items()
+    }
+    assert os.environ["AWS_ACCESS_KEY_ID"] == "from-the-environment"
+
+
+def test_parameters_and_settings_make_one_job(step: Cluster) -> None:
+    launch = launched(
+        step, nodes=3, gpus=2, queue="biology", pull_secret="pull", node_selector={"pool": "gpu"},
+        tolerations=[{"key": "nvidia.com/gpu", "operator": "Exists"}], settings="resources: {memory: 64Gi}\nplacement: {gang: true}",
+    )  # fmt: skip
+    assert launch.processes is not None
+    assert (launch.processes.nodes, launch.processes.per_node) == (3, 2)
+    job = launch.processes.launcher.settings.template  # type: ignore[attr-defined]
+    assert (job.image, job.resources.gpus, job.resources.memory) == ("lab/dino4cells:1", 2, "64Gi")
+    assert (job.placement.queue, job.placement.gang, job.placement.image_pull_secrets) == ("biology", True, ("pull",))
+    assert job.placement.tolerations == (Toleration("nvidia.com/gpu"),)
+    assert job.placement.node_selector == {"pool": "gpu"}
+
+
+def test_a_step_that_is_stopped_deletes_its_job(s3: Callable[[], str], tmp_path: Path) -> None:
+    url = s3()
+    simulate(str(tmp_path / "cells"), cells=28, size=32, plates=2)
+    data = uploaded(tmp_path / "cells", f"{url}/cells")
+    with living(tmp_path, url.removeprefix("s3://"), runs_pods=False) as cluster:
+        process = with_store(cluster).start("train", config=CONFIG, data=data, launcher="pytorchjob")
+        end = time.monotonic() + 60
+        while not cluster.started and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.1)
+        time.sleep(1)
+        os.killpg(process.pid, signal.SIGTERM)
+        out, _ = process.communicate(timeout=60)
+        assert cluster.started, out
+        assert process.returncode not in (0, -signal.SIGTERM)
+        assert "was stopped by SIGTERM and deleted" in out
+        assert cluster.server.jobs == {}

@@ -111,20 +111,6 @@ def overrides_with(
     return " ".join([overrides, *(shlex.quote(f"{key}={value}") for key, value in given.items() if value)]).strip()
 
 
-def data_version(source: str, preset: str, overrides: str, data: str) -> str:
-    """A fingerprint of the data of a run, for its pipeline's parameter of that name: another table, another fingerprint.
-
-    Args:
-        source, preset, overrides: as `configuration` takes them.
-        data: as the pipeline takes it; nothing where the configuration names the data, or for simulated cells.
-
-    Raises:
-        Dino4CellsError: the configuration is wrong, or the table cannot be read from here.
-    """
-    config = _resolved(source, preset, overrides)
-    return read_table(config, data).fingerprint[:16] if data or config.model.data_path else ""
-
-
 def data_or_simulated(data: str, config: Config) -> str | None:
     """`data`; None where the configuration names the data; else simulated cells on this machine, the same on every machine."""
     return data or (None if config.model.data_path else simulated_cells())

@@ -129,12 +129,16 @@ def test_a_component_runs_as_kubeflow_pipelines_starts_it(tmp_path: Path) -> Non
     pipeline = next(document for document in yaml.safe_load_all(COMPILED.read_text()) if "deploymentSpec" in document)
     container = pipeline["deploymentSpec"]["executors"]["exec-train"]["container"]
     run("dino4cells", "simulate", "/work/cells", "--cells", "84", work=tmp_path)
+    defaults = {name: item.get("defaultValue") for name, item in pipeline["root"]["inputDefinitions"]["parameters"].items()}
+    values = {name: defaults[name] for name in pipeline["components"]["comp-train"]["inputDefinitions"]["parameters"] if name in defaults}
+    whole = {name: int(value) if isinstance(value, float) else value for name, value in values.items()}
     request = {
-        "inputs": {"parameterValues": {"data": "/work/cells", "preset": "small", "overrides": TINY}},
+        "inputs": {"parameterValues": {**whole, "data": "/work/cells", "preset": "small", "overrides": TINY}},
         "outputs": {
             "artifacts": {
                 "model": {"artifacts": [{"name": "model", "uri": "/work/out/model", "type": {"schemaTitle": "system.Model"}}]},
                 "metrics": {"artifacts": [{"name": "metrics", "uri": "/work/out/metrics", "type": {"schemaTitle": "system.Metrics"}}]},
+                "report": {"artifacts": [{"name": "report", "uri": "/work/out/report", "type": {"schemaTitle": "system.HTML"}}]},
             },
             "outputFile": "/work/out/executor_output.json",
         },
@@ -144,5 +148,6 @@ def test_a_component_runs_as_kubeflow_pipelines_starts_it(tmp_path: Path) -> Non
     run(*words, work=tmp_path, environment={"OMP_NUM_THREADS": "2"})
 
     assert (tmp_path / "out" / "model" / "manifest.json").exists()
+    assert "<svg" in (tmp_path / "out" / "report").read_text() or "<img" in (tmp_path / "out" / "report").read_text()
     written = json.loads((tmp_path / "out" / "executor_output.json").read_text())
     assert written["artifacts"]["metrics"]["artifacts"][0]["metadata"]["images per second"] > 0

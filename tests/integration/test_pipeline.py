@@ -188,6 +188,14 @@ def test_what_earlier_steps_finished_stays_when_a_later_one_fails(place: Path, t
     assert open_artifact(str(run_directory / "extract" / "features"), "features")
 
 
+def test_a_launcher_that_needs_a_cluster_is_refused_before_anything_runs(place: Path, tmp_path: Path) -> None:
+    failed = run(place, "--data", "cells", "--launcher", "pytorchjob", "--output", str(tmp_path / "runs"))
+    assert failed.returncode == 2
+    (sentence,) = failed.stderr.splitlines()
+    assert sentence.startswith("error: launcher: 'pytorchjob' starts pods and this is no step of a pipeline on a cluster; use 'local' here")
+    assert not (tmp_path / "runs").exists()
+
+
 # The compiled pipeline
 
 
@@ -216,17 +224,70 @@ def test_every_parameter_and_input_carries_a_description(compiled: dict[str, Any
     for name, block in blocks.items():
         for kind in ("parameters", "artifacts"):
             for key, definition in block.get(kind, {}).items():
+                if key in OF_THE_SDK:
+                    continue
                 descriptions[f"{name}.{key}"] = definition.get("description", "")
     assert len(descriptions) > 20
     assert [key for key, text in descriptions.items() if len(text) < 10] == []
 
 
-def test_a_parameter_says_the_same_everywhere(compiled: dict[str, Any]) -> None:
+OF_THE_SDK = {"base_image", "pipelinechannel--image"}
+"""Inputs that the SDK adds to a component whose image is a parameter."""
+
+
+def test_a_parameter_says_the_same_everywhere_and_the_pipeline_alone_has_defaults(compiled: dict[str, Any]) -> None:
     whole = compiled["root"]["inputDefinitions"]["parameters"]
+    assert all("defaultValue" in definition for definition in whole.values())
     for component in compiled["components"].values():
         for key, definition in component["inputDefinitions"].get("parameters", {}).items():
-            assert definition["parameterType"] == whole[key]["parameterType"]
-            assert definition.get("defaultValue") == whole[key].get("defaultValue")
+            if key not in OF_THE_SDK:
+                assert definition["parameterType"] == whole[key]["parameterType"]
+                assert definition["description"] == whole[key]["description"]
+                assert "defaultValue" not in definition
+
+
+def inputs_of(compiled: dict[str, Any], step: str) -> set[str]:
+    """What the pipeline's parameters give a step: with its command and image, the key of the cache."""
+    parameters = compiled["root"]["dag"]["tasks"][step]["inputs"]["parameters"].values()
+    return {item["componentInputParameter"] for item in parameters if "componentInputParameter" in item}
+
+
+def test_another_configuration_data_or_image_runs_a_step_anew(compiled: dict[str, Any]) -> None:
+    assert {"data", "metadata", "data_version", "preset", "config", "overrides", "arch", "epochs"} <= inputs_of(compiled, "train")
+    for step, artifacts in (("extract", {"model"}), ("classify", {"model", "features"})):
+        assert set(compiled["root"]["dag"]["tasks"][step]["inputs"]["artifacts"]) == artifacts
+    for step in ("train", "extract", "classify"):
+        assert "image" in inputs_of(compiled, step)
+        assert compiled["root"]["dag"]["tasks"][step]["cachingOptions"]["enableCache"]
+
+
+def test_nothing_that_changes_with_every_run_is_an_input(compiled: dict[str, Any]) -> None:
+    assert "{{$.pipeline_job" not in yaml.safe_dump(compiled)
+    for step in ("train", "extract", "classify"):
+        given = compiled["root"]["dag"]["tasks"][step]["inputs"]["parameters"].values()
+        constants = [item["runtimeValue"]["constant"] for item in given if "runtimeValue" in item]
+        assert constants == ["{{$.inputs.parameters['pipelinechannel--image']}}"]
+
+
+def test_pods_of_all_steps_are_set_up_by_parameters() -> None:
+    from dino4cells.pipelines.pipeline import COMPILED
+
+    platform = list(yaml.safe_load_all(COMPILED.read_text()))[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert set(platform) == {"exec-train", "exec-extract", "exec-classify"}
+    for pod in platform.values():
+        (secret,) = pod["secretAsEnv"]
+        assert secret["optional"]
+        assert secret["secretNameParameter"] == {"componentInputParameter": "secret"}
+        assert pod["imagePullSecret"] == [{"secretNameParameter": {"componentInputParameter": "pull_secret"}}]
+        assert pod["tolerations"] == [{"tolerationJson": {"componentInputParameter": "tolerations"}}]
+        assert pod["nodeSelector"] == {"nodeSelectorJson": {"componentInputParameter": "node_selector"}}
+        assert "metadata.labels['pipeline/runid']" in [entry["fieldPath"] for entry in pod["fieldPathAsEnv"]]
+
+
+def test_secrets_have_names_by_default_since_pods_that_name_none_are_refused(compiled: dict[str, Any]) -> None:
+    parameters = compiled["root"]["inputDefinitions"]["parameters"]
+    assert parameters["secret"]["defaultValue"]
+    assert parameters["pull_secret"]["defaultValue"]
 
 
 def test_no_path_or_secret_of_a_machine_is_in_the_compiled_pipeline(compiled: dict[str, Any]) -> None:

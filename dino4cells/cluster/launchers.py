@@ -184,6 +184,8 @@ def _on_cluster(uri: str, parameters: JobParameters) -> tuple[Place, Processes]:
         LauncherSettings(
             api.namespace,
             run=os.environ.get(RUN, ""),
+            # The job goes with the pod. When a run is terminated Argo keeps the pod: it signals the process group of the SDK's launcher,
+            # which ends at once and the container with it, so that this process may have no time to delete the job itself.
             pod=LauncherPod(name, uid) if name and uid else None,
             template=settings.job("", "", ()),
         )

@@ -142,6 +142,15 @@ def test_a_file_of_another_size_is_noticed(url: str) -> None:
         open_artifact(url, "model")
 
 
+def test_all_contents_can_be_compared_with_the_manifest(url: str) -> None:
+    write(url, a="12345", b="67890")
+    artifact = open_artifact(url, "model")
+    artifact.verify()
+    storage.write_text(storage.join(url, "b"), "67891")
+    with pytest.raises(ArtifactError, match=r"/b: the file is not the one that was written"):
+        artifact.verify()
+
+
 def test_a_changed_file_of_the_same_size_is_noticed_when_it_is_read(url: str) -> None:
     write(url, a="12345", b="1")
     storage.write_text(storage.join(url, "a"), "12354")

@@ -375,8 +375,8 @@ def test_no_model_given(dino4cells: Command, cells: str, tmp_path: Path) -> None
     assert_refused(dino4cells("extract", "--data", cells, "--output", tmp_path / "features"), "--model: is not given")
 
 
-def test_a_launcher_that_is_not_there(dino4cells: Command, cells: str, tmp_path: Path) -> None:
+def test_a_launcher_that_needs_a_cluster(dino4cells: Command, cells: str, tmp_path: Path) -> None:
     words = ["run", "--data", cells, "--output", tmp_path / "runs", "--launcher"]
-    assert_refused(dino4cells(*words, "pytorchjob"), "launcher: 'pytorchjob' is not available yet in this version; use 'local'")
+    assert_refused(dino4cells(*words, "pytorchjob"), "launcher: 'pytorchjob' starts pods and this is no step of a pipeline on a cluster; use 'local' here")
     assert_refused(dino4cells(*words, "slurm"), "launcher: 'slurm' is not known; choose one of local, pytorchjob.")
     assert not (tmp_path / "runs").exists()

@@ -34,7 +34,7 @@ def training_page(card: ModelCard, log: Records, *, plateau: float | None = None
 def _headline(card: ModelCard, log: Records) -> str:
     training, loss = card.training, summarize_loss(log)
     channels = _count(len(card.channels), "channel")
-    sentence = f"{card.arch} was trained on {training.images:,} images of {channels} for {training.epochs:,.3g} epochs"
+    sentence = f"{card.arch} was trained on {training.images:,} images of {channels} for {_epochs(training.epochs)}"
     if loss is None:
         return f"{sentence}."
     change = f"went from {loss.start:.2f} to {loss.end:.2f}" if len(log) > 1 else f"was {loss.end:.2f} in the only step that was logged"
@@ -45,7 +45,7 @@ def _facts(card: ModelCard, log: Records) -> list[Fact]:
     training, loss = card.training, summarize_loss(log)
     return [
         Fact("Loss, start → end", f"{loss.start:.2f} → {loss.end:.2f}" if loss else "–"),
-        Fact("Images seen", f"{training.samples_seen:,}", f"{training.epochs:,.3g} epochs of {training.images:,}"),
+        Fact("Images seen", f"{training.samples_seen:,}", f"{_epochs(training.epochs)} of {training.images:,}"),
         Fact("Images per second", rate(training.images_per_second), _count(training.processes, "process", "processes")),
         Fact("Time", _duration(training.seconds), "since it was last resumed" if _resumed(card) else ""),
         Fact("Channels", f"{len(card.channels)}", ", ".join(card.channels)),
@@ -97,7 +97,7 @@ def _trained(card: ModelCard, settings: str) -> str:
         "Image mode": card.image_mode + ("" if card.in_channels is None else f", {_count(card.in_channels, 'channel')} to the network"),
         "Data": card.data,
         "Images": f"{training.images:,}, {unread}",
-        "Images seen": f"{training.samples_seen:,} ({training.epochs:,.3g} epochs)",
+        "Images seen": f"{training.samples_seen:,} ({_epochs(training.epochs)})",
         "Processes": f"{training.processes:,}, on {training.device}",
         "Starting weights": "; ".join(card.init) or f"random, seed {card.seed}",
         "Versions": ", ".join(f"{name} {version}" for name, version in card.versions.items()),
@@ -125,3 +125,7 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def _epochs(count: float) -> str:
+    return "1 epoch" if count == 1 else f"{count:,.3g} epochs"

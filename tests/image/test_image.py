@@ -33,11 +33,11 @@ def ask(*words: str) -> str:
 
 
 def run(*words: str, work: Path | None = None, environment: dict[str, str] | None = None) -> str:
-    """What a command prints that runs in the image; `work` is mounted at /work."""
+    """What a command prints that runs in the image; `work` is mounted at /mnt."""
     mounts = ["--tmpfs", "/tmp:rw,mode=1777,size=2g", "--shm-size", "512m"]
     if work is not None:
         work.chmod(0o777)
-        mounts += ["--volume", f"{work}:/work:rw"]
+        mounts += ["--volume", f"{work}:/mnt:rw"]
     variables = [word for name, value in (environment or {}).items() for word in ("--env", f"{name}={value}")]
     return ask("run", "--rm", *RUN_OPTIONS, *RESTRICTED, *mounts, *variables, IMAGE, *words)
 
@@ -59,14 +59,14 @@ def test_the_command_is_there_and_the_user_is_nobody_special() -> None:
 
 
 def test_training_and_extraction_run_under_torchrun_as_in_a_pod_of_two_processes(tmp_path: Path) -> None:
-    run("dino4cells", "simulate", "/work/cells", "--cells", "84", work=tmp_path)
+    run("dino4cells", "simulate", "/mnt/cells", "--cells", "84", work=tmp_path)
     overrides = [word for pair in TINY.split() for word in (f"--{pair.partition('=')[0]}", pair.partition("=")[2])]
     config = run("dino4cells", "config", "--preset", "small", *overrides, work=tmp_path)
     (tmp_path / "config.yaml").write_text(config)
-    given = ("--config", "/work/config.yaml", "--data", "/work/cells")
+    given = ("--config", "/mnt/config.yaml", "--data", "/mnt/cells")
 
-    torchrun("dino4cells.training", *given, "--output", "/work/model", work=tmp_path)
-    torchrun("dino4cells.features", *given, "--model", "/work/model", "--output", "/work/features", work=tmp_path)
+    torchrun("dino4cells.training", *given, "--output", "/mnt/model", work=tmp_path)
+    torchrun("dino4cells.features", *given, "--model", "/mnt/model", "--output", "/mnt/features", work=tmp_path)
 
     assert json.loads((tmp_path / "model" / "model.json").read_text())["training"]["processes"] == 2
     assert json.loads((tmp_path / "features" / "features.json").read_text())["rows"] == 84
@@ -128,19 +128,19 @@ def test_its_labels_say_what_it_is() -> None:
 def test_a_component_runs_as_kubeflow_pipelines_starts_it(tmp_path: Path) -> None:
     pipeline = next(document for document in yaml.safe_load_all(COMPILED.read_text()) if "deploymentSpec" in document)
     container = pipeline["deploymentSpec"]["executors"]["exec-train"]["container"]
-    run("dino4cells", "simulate", "/work/cells", "--cells", "84", work=tmp_path)
+    run("dino4cells", "simulate", "/mnt/cells", "--cells", "84", work=tmp_path)
     defaults = {name: item.get("defaultValue") for name, item in pipeline["root"]["inputDefinitions"]["parameters"].items()}
     values = {name: defaults[name] for name in pipeline["components"]["comp-train"]["inputDefinitions"]["parameters"] if name in defaults}
     whole = {name: int(value) if isinstance(value, float) else value for name, value in values.items()}
     request = {
-        "inputs": {"parameterValues": {**whole, "data": "/work/cells", "preset": "small", "overrides": TINY}},
+        "inputs": {"parameterValues": {**whole, "data": "/mnt/cells", "preset": "small", "overrides": TINY}},
         "outputs": {
             "artifacts": {
-                "model": {"artifacts": [{"name": "model", "uri": "/work/out/model", "type": {"schemaTitle": "system.Model"}}]},
-                "metrics": {"artifacts": [{"name": "metrics", "uri": "/work/out/metrics", "type": {"schemaTitle": "system.Metrics"}}]},
-                "report": {"artifacts": [{"name": "report", "uri": "/work/out/report", "type": {"schemaTitle": "system.HTML"}}]},
+                "model": {"artifacts": [{"name": "model", "uri": "/mnt/out/model", "type": {"schemaTitle": "system.Model"}}]},
+                "metrics": {"artifacts": [{"name": "metrics", "uri": "/mnt/out/metrics", "type": {"schemaTitle": "system.Metrics"}}]},
+                "report": {"artifacts": [{"name": "report", "uri": "/mnt/out/report", "type": {"schemaTitle": "system.HTML"}}]},
             },
-            "outputFile": "/work/out/executor_output.json",
+            "outputFile": "/mnt/out/executor_output.json",
         },
     }
     words = [word.replace("{{$}}", json.dumps(request)) for word in [*container["command"], *container["args"]]]

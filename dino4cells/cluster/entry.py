@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dino4cells.cluster.local import REASON_FILE
-from dino4cells.cluster.variables import POD
+from dino4cells.cluster.sign import LauncherGone, Patience, end_without_launcher, wait_for_launcher
+from dino4cells.cluster.variables import LAUNCHER_SIGN, POD
 from dino4cells.config import Config, load_config, parse_config
 from dino4cells.errors import Dino4CellsError
 
@@ -31,20 +32,32 @@ _GRACE_SECONDS = 30.0
 
 
 @contextlib.contextmanager
-def process_of_a_job() -> Iterator[None]:
-    """Report a Dino4CellsError as one sentence, on the standard error and where the launcher looks for it."""
+def process_of_a_job(patience: Patience | None = None) -> Iterator[None]:
+    """Report a Dino4CellsError as one sentence, on the standard error and where the launcher looks for it.
+
+    A process that is told of its launcher's sign of life refuses to start when the job is abandoned; the first one ends without the sign.
+
+    Args:
+        patience: with that sign; the usual one when None.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     # In a step's pod a shell stands between; where it alone is asked to stop, it ends and does not pass that on.
     if os.environ.get(REASON_FILE) or os.environ.get(POD):
         threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
     try:
+        if sign := os.environ.get(LAUNCHER_SIGN):
+            patience = patience or Patience()
+            wait_for_launcher(sign, patience)
+            if os.environ.get("RANK") == "0":
+                threading.Thread(target=end_without_launcher, args=[sign, patience], daemon=True).start()
         yield
     except Dino4CellsError as error:
         place = os.environ.get(REASON_FILE)
         if place:
             Path(place).write_text(f"{error}\n")
         elif TERMINATION_LOG.exists():
-            TERMINATION_LOG.write_text(f"{MISTAKE}{error}\n")
+            # What is no mistake may be tried again, by this job or by the next launcher.
+            TERMINATION_LOG.write_text(f"{'' if isinstance(error, LauncherGone) else MISTAKE}{error}\n")
         if not place:  # the launcher of this machine says it once for all processes
             print(f"error: {error}", file=sys.stderr, flush=True)
         raise SystemExit(error.exit_code) from None

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import random
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from types import FrameType
 
 from kubernetes.client import ApiClient
 
@@ -20,7 +18,10 @@ from dino4cells.cluster.job import JobSpec
 from dino4cells.cluster.names import job_name
 from dino4cells.cluster.objects import Job, job_from
 from dino4cells.cluster.pytorchjob import render
+from dino4cells.cluster.sign import LauncherSign
 from dino4cells.cluster.states import Limits, State
+from dino4cells.cluster.stopping import Stopped, stop_signals
+from dino4cells.cluster.variables import LAUNCHER_SIGN
 from dino4cells.cluster.watching import JobPods, JobWatch
 from dino4cells.errors import ConfigError, JobFailed
 
@@ -51,6 +52,8 @@ class LauncherSettings:
         limits: how long the job may stay in each state.
         round_seconds: whole seconds between two looks at the job.
         last_lines: so many lines of a failed pod's log make part of the failure.
+        sign: URL of this launcher's sign of life, without which the job that `run` follows ends by itself; nothing: it has none.
+        sign_seconds: between two signs.
     """
 
     namespace: str
@@ -61,14 +64,8 @@ class LauncherSettings:
     limits: Limits = field(default_factory=Limits)
     round_seconds: int = 2
     last_lines: int = 20
-
-
-class _Stopped(BaseException):
-    """A signal asked this process to stop."""
-
-    def __init__(self, number: signal.Signals) -> None:
-        super().__init__(number.name)
-        self.signal = number
+    sign: str = ""
+    sign_seconds: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,8 @@ class PyTorchJobLauncher:
     and so is one that has succeeded unless the same run started it; the new one goes on from its checkpoints.
 
     Nothing keeps a GPU when `run` ends. A job that succeeded or that the operator called failed is left to be looked at for as long as it
-    says, once its pods have ended; any other is deleted, after its log was read.
+    says, once its pods have ended; any other is deleted, after its log was read, or before where a signal asked this process to stop. One
+    that cannot be deleted, or whose launcher is killed, ends by itself where `settings.sign` is given.
 
     Attributes:
         settings: where and how.
@@ -102,21 +100,27 @@ class PyTorchJobLauncher:
             ClusterError: the cluster refuses what this launcher must do, or did not answer for too long.
             JobFailed: it did not succeed (`ClusterJobFailed.failure` holds what is known), or this process was asked to stop.
         """
+        if self.settings.sign:
+            job = replace(job, environment={**job.environment, LAUNCHER_SIGN: self.settings.sign})
         job, name, manifest, say = self._prepared(job)
-        cluster = self._cluster(say)
-        with contextlib.closing(cluster.api), _stop_signals() as signals:
+        sign = LauncherSign(self.settings.sign, self.clock, say, self.settings.sign_seconds)
+        cluster = self._cluster(say, sign)
+        with contextlib.closing(cluster.api), stop_signals() as signals:
             watch: JobWatch | None = None
             try:
+                sign.give()  # before there is a process that would find the word of an abandoned one
                 found, created = self._submitted(cluster, name, manifest, job.fingerprint(), say)
                 if not created:
                     say("its log follows from the beginning")
                 watch = JobWatch(cluster, found, self.settings.limits, say, _print, self.settings.last_lines)
-                failure = self._watched(watch)
+                failure = self._watched(watch, sign)
                 signals.hold()
             except BaseException as error:
                 signals.hold()
-                stop = error.signal if isinstance(error, _Stopped) else None
-                self._abandon(cluster, name, job.fingerprint(), watch, say)
+                sign.end()
+                stop = error.signal if isinstance(error, Stopped) else None
+                if self._abandon(cluster, name, job.fingerprint(), watch, say, hasty=stop is not None):
+                    sign.remove()
                 if stop is None:
                     raise
                 raise JobFailed(
@@ -125,7 +129,9 @@ class PyTorchJobLauncher:
             watch.finish_log(self.sleep, self.settings.round_seconds)
             if failure is not None:
                 failure = watch.with_last_lines(failure)
-            self._release(cluster, watch, say)
+            sign.end()
+            if self._release(cluster, watch, say):
+                sign.remove()
             if failure is not None:
                 raise ClusterJobFailed(failure)
 
@@ -136,7 +142,7 @@ class PyTorchJobLauncher:
             ConfigError, ClusterError: as `run`.
         """
         job, name, manifest, say = self._prepared(job)
-        cluster = self._cluster(say)
+        cluster = self._cluster(say, LauncherSign("", self.clock, say))
         with contextlib.closing(cluster.api):
             return self._submitted(cluster, name, manifest, job.fingerprint(), say)[0]
 
@@ -149,9 +155,13 @@ class PyTorchJobLauncher:
             manifest["metadata"]["ownerReferences"] = self._owners()
         return job, name, manifest, lambda text: _print(f"{name}: {text}")
 
-    def _cluster(self, say: Callable[[str], None]) -> Cluster:
+    def _cluster(self, say: Callable[[str], None], sign: LauncherSign) -> Cluster:
+        def sleep(seconds: float) -> None:
+            sign.give()  # a launcher that waits for the cluster's API is not gone
+            self.sleep(seconds)
+
         patience = self.settings.limits.unreachable
-        return Cluster(Api(self.settings.namespace, self.connect, patience, self.clock, self.sleep, self.jitter, say))
+        return Cluster(Api(self.settings.namespace, self.connect, patience, self.clock, sleep, self.jitter, say))
 
     def _completed(self, job: JobSpec) -> JobSpec:
         template = self.settings.template
@@ -199,7 +209,7 @@ class PyTorchJobLauncher:
                 cluster.delete_job(name, there.uid)
             if self.clock() - since > self.settings.limits.ended:
                 raise ClusterError(f"job {name}: is being deleted and does not go; see kubectl describe pytorchjob {name} and run again.")
-            self.sleep(self.settings.round_seconds)
+            cluster.api.sleep(self.settings.round_seconds)
 
     def _own(self, cluster: Cluster, name: str, say: Callable[[str], None]) -> None:
         if self.settings.pod is None:
@@ -209,10 +219,11 @@ class PyTorchJobLauncher:
         except ClusterError as error:
             say(f"keeps its former owner, with whose pod it will be deleted ({within(error)})")
 
-    def _watched(self, watch: JobWatch) -> Failure | None:
+    def _watched(self, watch: JobWatch, sign: LauncherSign) -> Failure | None:
         """Watch the job to its end: why it does not succeed, or None."""
         seconds = 0
         while True:
+            sign.give()
             begun = self.clock()
             outcome = watch.look(seconds)
             if isinstance(outcome, Failure):
@@ -227,8 +238,8 @@ class PyTorchJobLauncher:
 
     # End
 
-    def _release(self, cluster: Cluster, watch: JobWatch, say: Callable[[str], None]) -> None:
-        """See that a job that has ended, or is given up, holds nothing."""
+    def _release(self, cluster: Cluster, watch: JobWatch, say: Callable[[str], None]) -> bool:
+        """See that a job that has ended, or is given up, holds nothing; whether the cluster did what that takes."""
         name, limit, job = watch.job.name, self.settings.limits.ended, watch.job
         end, pods = self.clock() + limit, JobPods(cluster.with_patience(limit), job)
         try:
@@ -239,7 +250,7 @@ class PyTorchJobLauncher:
                 pods.update(0)
                 holding = [pod for pod in pods.now.values() if pod.holds_resources]
                 if not holding:
-                    return
+                    return True
                 if self.clock() >= end:
                     break
                 self.sleep(self.settings.round_seconds)
@@ -249,55 +260,47 @@ class PyTorchJobLauncher:
             say(f"deleted; pods of it have still not ended after {duration(limit)} ({where})")
         except ClusterError as error:
             say(f"could not be cleaned up ({within(error)}); kubectl delete pytorchjob {name} -n {self.settings.namespace} does it")
+            return False
+        return True
 
-    def _abandon(self, cluster: Cluster, name: str, fingerprint: str, watch: JobWatch | None, say: Callable[[str], None]) -> None:
-        """Read what there is to read and delete the job, in the little time that a process has which is asked to stop."""
+    def _abandon(
+        self, cluster: Cluster, name: str, fingerprint: str, watch: JobWatch | None, say: Callable[[str], None], *, hasty: bool
+    ) -> bool:
+        """Read what there is to read and delete the job; whether it is gone, or ends by itself.
+
+        Args:
+            cluster, name, fingerprint: where it is and what it is.
+            watch: of it, or None: it may not have been created.
+            say: gets a line about it.
+            hasty: a signal asked this process to stop, and the next may kill it at any moment: deleting comes first, by one request, and
+                the log after it, as far as pods still answer.
+        """
         begun = self.clock()
-        with contextlib.suppress(ClusterError):
-            if watch is not None:
-                watch.follow_log()
-        hasty = cluster.with_patience(max(0.0, _STOPPED_SECONDS - (self.clock() - begun)))
+        if not hasty:
+            self._show_log(watch)
+        brief = cluster.with_patience(max(0.0, _STOPPED_SECONDS - (self.clock() - begun)))
         try:
-            # Where the request that creates the job was interrupted, the cluster alone knows whether it is there.
-            item = hasty.job(name)
-            there = job_from(item) if item else None
+            if hasty and watch is not None:
+                there: Job | None = watch.job
+            else:
+                # Where the request that creates the job was interrupted, the cluster alone knows whether it is there.
+                item = brief.job(name)
+                there = job_from(item) if item else None
             if there is not None and there.fingerprint == fingerprint and not there.is_finished:
-                hasty.delete_job(name, there.uid)
+                brief.delete_job(name, there.uid)
                 say("deleted")
         except ClusterError as error:
             if watch is not None:
                 say(f"could not be cleaned up ({within(error)}); kubectl delete pytorchjob {name} -n {self.settings.namespace} does it")
+            return False
+        if hasty:
+            self._show_log(watch)
+        return True
 
-
-class _Signals:
-    """Whether SIGTERM and Ctrl-C interrupt what this process does."""
-
-    def __init__(self) -> None:
-        self._held = False
-
-    def hold(self) -> None:
-        """From now on they do not: cleaning up goes on to its end."""
-        self._held = True
-
-    def receive(self, number: int, frame: FrameType | None) -> None:
-        """Interrupt, once."""
-        if not self._held:
-            self._held = True
-            raise _Stopped(signal.Signals(number))
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[_Signals]:
-    """SIGTERM and Ctrl-C raise `_Stopped`, wherever the program is, until they are held."""
-    signals, before = _Signals(), {}
-    with contextlib.suppress(ValueError):  # not the main thread, which alone may set handlers
-        for name in (signal.SIGTERM, signal.SIGINT):
-            before[name] = signal.signal(name, signals.receive)
-    try:
-        yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+    def _show_log(self, watch: JobWatch | None) -> None:
+        if watch is not None:
+            with contextlib.suppress(ClusterError):
+                watch.follow_log()
 
 
 def _print(line: str) -> None:

@@ -14,6 +14,7 @@ from dino4cells.cluster.handoff import Place, place_of
 from dino4cells.cluster.job import Placement, Processes, Toleration
 from dino4cells.cluster.local import LocalLauncher
 from dino4cells.cluster.settings import JobSettings, parse_settings
+from dino4cells.cluster.sign import SIGN
 from dino4cells.cluster.variables import ENDPOINT, NAMESPACE, POD, POD_UID, RUN
 from dino4cells.errors import ConfigError
 
@@ -185,9 +186,11 @@ def _on_cluster(uri: str, parameters: JobParameters) -> tuple[Place, Processes]:
             api.namespace,
             run=os.environ.get(RUN, ""),
             # The job goes with the pod. When a run is terminated Argo keeps the pod: it signals the process group of the SDK's launcher,
-            # which ends at once and the container with it, so that this process may have no time to delete the job itself.
+            # which ends at once and the container with it, so that this process may have no time to delete the job itself. A job that
+            # is left behind ends without this process's sign of life.
             pod=LauncherPod(name, uid) if name and uid else None,
             template=settings.job("", "", ()),
+            sign=storage.join(place.checkpoints, SIGN),
         )
     )
     return place, Processes(launcher, settings.nodes, settings.processes_per_node or 1)

@@ -1,4 +1,5 @@
-"""Environment variables by which the pods of the pipeline's steps learn who they are and what opens their object store.
+"""Environment variables by which the pods of the pipeline's steps and of their jobs learn who they are, what opens their object store, and
+where their launcher gives a sign of life.
 
 None of them is an input of a step: what changes with every run would defeat caching.
 """
@@ -11,6 +12,9 @@ FIELDS = {
     RUN: "metadata.labels['pipeline/runid']",
 }
 """Fields of the pod that the variables hold."""
+
+LAUNCHER_SIGN = "DINO4CELLS_LAUNCHER_SIGN"
+"""URL of the launcher's sign of life, in the pods of a job; without it the job does not look for one."""
 
 ENDPOINT, REGION = "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"
 ACCESS, SECRET = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"

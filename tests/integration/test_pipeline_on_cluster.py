@@ -137,6 +137,16 @@ def test_nothing_that_consumers_would_be_given_lies_beside_the_model(finished: F
     assert "--checkpoints" in finished.jobs[0]["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["containers"][0]["args"]
 
 
+@pytest.mark.parametrize(("number", "step", "name"), [(0, "train", "model"), (1, "extract", "features")])
+def test_the_job_looks_for_its_launcher_beside_the_checkpoints_and_nothing_stays_there(
+    finished: Finished, number: int, step: str, name: str
+) -> None:
+    place = f"s3://{finished.cluster.bucket}/{PLACE}/{step}/uuid-{step}/checkpoints-of-{name}"
+    (container,) = finished.jobs[number]["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]["spec"]["containers"]
+    assert {"name": "DINO4CELLS_LAUNCHER_SIGN", "value": f"{place}/launcher"} in container["env"]
+    assert storage.list_files(place) == []
+
+
 def test_a_step_that_is_tried_again_finds_its_finished_model(finished: Finished) -> None:
     before = len(finished.cluster.started)
     data = f"s3://{finished.cluster.bucket}/cells"

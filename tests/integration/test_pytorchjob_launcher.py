@@ -20,7 +20,9 @@ from dino4cells.cluster.job import JobSpec, Placement, Processes
 from dino4cells.cluster.launcher import LauncherPod, LauncherSettings, PyTorchJobLauncher
 from dino4cells.cluster.names import job_name
 from dino4cells.cluster.objects import Ended
+from dino4cells.cluster.sign import ABANDONED
 from dino4cells.cluster.states import Limits
+from dino4cells.cluster.variables import LAUNCHER_SIGN
 from dino4cells.errors import ConfigError, JobFailed
 
 IMAGE = "registry.example/dino4cells:0.1.0"
@@ -830,19 +832,42 @@ def test_another_run_has_a_job_of_its_own(server: KubernetesServer, capsys: pyte
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_launcher_that_is_asked_to_stop_reads_the_log_and_deletes_the_job(
+def test_a_launcher_that_is_asked_to_stop_deletes_the_job_by_its_next_request(
     server: KubernetesServer, capsys: pytest.CaptureFixture[str], number: signal.Signals
 ) -> None:
     before = signal.getsignal(number)
+    asked: list[int] = []
     running_for(server, "epoch 1")
-    server.time.at(9.5, lambda: server.writes("epoch 2"), lambda: os.kill(os.getpid(), number))
+    server.time.at(9.5, lambda: asked.append(len(server.requests)), lambda: os.kill(os.getpid(), number))
     with pytest.raises(JobFailed, match=f"was stopped by {number.name} and deleted"):
         launcher(server).run(JOB)
     assert not server.jobs
     assert not server.pods
+    assert server.requests[asked[0]][:2] == ("delete", "pytorchjobs")
+    assert signal.getsignal(number) is before
+
+
+def test_the_end_of_the_log_is_read_after_that_where_pods_still_answer(
+    server: KubernetesServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.slow_to_collect = True
+    running_for(server, "epoch 1")
+    server.time.at(9.5, lambda: server.writes("epoch 2"), lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(JobFailed, match="was stopped by SIGTERM and deleted"):
+        launcher(server).run(JOB)
+    assert server.deleted
+    assert logged(capsys.readouterr().out) == ["epoch 1", "epoch 2"]
+
+
+def test_a_launcher_that_fails_reads_the_log_before_it_deletes_the_job(
+    server: KubernetesServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running_for(server, "epoch 1")
+    server.time.at(9.5, lambda: server.writes("epoch 2"), lambda: server.forbidden.add(("watch", "pods")))
+    with pytest.raises(ClusterError, match="may not watch pods"):
+        launcher(server).run(JOB)
     assert logged(capsys.readouterr().out) == ["epoch 1", "epoch 2"]
     assert server.requests[-1][:2] == ("delete", "pytorchjobs")
-    assert signal.getsignal(number) is before
 
 
 def test_a_second_signal_does_not_interrupt_the_cleaning_up(server: KubernetesServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -890,6 +915,97 @@ def test_a_failed_clean_up_is_said_with_the_command_that_does_it(server: Kuberne
     name = job_name(JOB, "run-1")
     assert "could not be cleaned up (namespace lab: this account may not delete pytorchjobs.kubeflow.org" in capsys.readouterr().out
     assert name in server.jobs
+
+
+# The sign of life
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "checkpoints-of-model" / "launcher"
+
+
+def signed(place: Path) -> LauncherSettings:
+    return dataclasses.replace(SETTINGS, sign=str(place))
+
+
+def seen_at(server: KubernetesServer, place: Path, *when: float) -> list[str]:
+    """What the sign says at these times, from when they come."""
+    seen: list[str] = []
+    for moment in when:
+        server.time.at(moment, lambda: seen.append(place.read_text()))
+    return seen
+
+
+def test_a_launcher_gives_a_sign_once_a_minute_and_takes_it_away_at_the_end(
+    server: KubernetesServer, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.parent.mkdir()
+    place.write_text(ABANDONED)  # by the job of a launcher before
+    seen = seen_at(server, place, 1, 50, 70, 130)
+    runs_through(server, *[f"epoch {number}" for number in range(50)])
+    launcher(server, signed(place)).run(JOB)
+    assert ABANDONED not in seen
+    assert seen[0] == seen[1]
+    assert len(set(seen)) == 3
+    assert not place.exists()
+    (container,) = server.job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["containers"]
+    assert {"name": LAUNCHER_SIGN, "value": str(place)} in container["env"]
+
+
+def test_a_launcher_that_waits_for_the_clusters_api_goes_on_giving_it(
+    server: KubernetesServer, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running_for(server, "epoch 1")
+    server.time.at(10, lambda: server.fail("*", "*", 1000, 503, "apiserver is shutting down"))
+    seen = seen_at(server, place, *range(20, 800, 120))
+    with pytest.raises(ClusterUnreachable):
+        launcher(server, signed(place)).run(JOB)
+    assert len(set(seen)) == len(seen) == 7
+    assert place.exists(), "the job, which could not be deleted, finds that it has ended"
+
+
+def test_the_next_launcher_takes_the_job_over_with_its_sign(
+    server: KubernetesServer, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs_through(server, "epoch 1", "epoch 2", "epoch 3", "epoch 4")
+    killed(server, 13, signed(place))
+    place.write_text(ABANDONED)
+    uid, seen = server.job["metadata"]["uid"], seen_at(server, place, server.time.now + 1)
+    launcher(server, signed(place)).run(JOB)
+    assert server.job["metadata"]["uid"] == uid
+    assert seen != [ABANDONED]
+    assert not place.exists()
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_a_stopped_launcher_leaves_its_sign_to_a_job_that_it_could_not_delete(
+    server: KubernetesServer, place: Path, capsys: pytest.CaptureFixture[str], deleted: bool
+) -> None:
+    running_for(server, "epoch 1")
+    if not deleted:
+        server.forbidden.add(("delete", "pytorchjobs"))
+    server.time.at(9.5, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(JobFailed):
+        launcher(server, signed(place)).run(JOB)
+    assert place.exists() is not deleted
+
+
+def test_a_sign_that_cannot_be_written_is_said_once_and_fails_nothing(
+    server: KubernetesServer, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.parent.touch()
+    runs_through(server, *[f"epoch {number}" for number in range(50)])
+    launcher(server, signed(place)).run(JOB)
+    output = capsys.readouterr().out
+    assert output.count("cannot give the job a sign of life") == 1
+    assert output.endswith("succeeded\n")
+
+
+def test_a_job_that_nobody_follows_looks_for_no_sign(server: KubernetesServer, place: Path) -> None:
+    launcher(server, signed(place)).submit(JOB)
+    assert LAUNCHER_SIGN not in str(server.job)
+    assert not place.exists()
 
 
 def test_the_limits_are_named_for_every_state() -> None:

@@ -105,6 +105,7 @@ def test_a_store_that_is_away_is_no_launcher_that_is_gone(place: Path, clock: Cl
     sign.give()
     watch = SignWatch(str(place), Patience(), clock)
     assert looks(watch, clock, 3, sign.give) is None
+    assert not watch.launcher_is_gone()  # it has seen the last sign before the store goes
     store.goes()
     assert looks(watch, clock, 100, sign.give) is None
     store.comes()

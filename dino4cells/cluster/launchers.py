@@ -155,6 +155,7 @@ def launch_of(launcher: str, uri: str, path: str, parameters: JobParameters) -> 
     if launcher == "local":
         if parameters.nodes != 1:
             raise ConfigError(f"nodes: {parameters.nodes} need the launcher 'pytorchjob'; 'local' has one, so raise processes instead.")
+        _check_gpus(parameters.gpus)
         use_endpoint(parameters.endpoint)
         return Launch(path, None, processes_of("local", parameters.processes, tuple(range(parameters.gpus))))
     check_cluster()
@@ -233,6 +234,20 @@ def _check(launcher: str, processes: int) -> None:
         raise ConfigError(f"launcher: '{launcher}' is not known; choose one of {', '.join(LAUNCHERS)}.")
     if processes < 1:
         raise ConfigError(f"processes: must be at least 1, not {processes}.")
+
+
+def _check_gpus(wanted: int) -> None:
+    """A step's own pod asks for no GPU: with `pytorchjob` it would hold one beside those of the job, for nothing."""
+    if not wanted:
+        return
+    import torch  # here, so that help and version stay quick
+
+    there = torch.cuda.device_count()
+    if there < wanted:
+        raise ConfigError(
+            f"gpus: {wanted} are wanted and this machine has {there}; choose the launcher 'pytorchjob', whose pods ask the cluster for them, "
+            "or 0 to compute on the CPU."
+        )
 
 
 def _toleration(given: Mapping[str, Any]) -> Toleration:

@@ -245,7 +245,7 @@ def _check_gpus(wanted: int) -> None:
     there = torch.cuda.device_count()
     if there < wanted:
         raise ConfigError(
-            f"gpus: {wanted} are wanted and this machine has {there}; choose the launcher 'pytorchjob', whose pods ask the cluster for them, "
+            f"gpus: {wanted} are wanted and this machine has {there}; choose the launcher 'pytorchjob', whose pods ask for them, "
             "or 0 to compute on the CPU."
         )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from training_alone import ALONE
+from training_alone import run as train
 
 from dino4cells import steps
 from dino4cells.config import Config
@@ -21,13 +21,11 @@ from dino4cells.errors import ConfigError
 from dino4cells.features.store import read_features
 from dino4cells.models.artifact import load_model
 from dino4cells.training import checkpoint as checkpoints
-from dino4cells.training.distributed import ProcessGroup
-from dino4cells.training.fit import Interrupted, fit
+from dino4cells.training.fit import Interrupted
 from dino4cells.training.loop import DINO
 from dino4cells.training.schedules import Schedules
 
 MakeConfig = Callable[..., Config]
-ALONE = ProcessGroup(0, 1, 0, torch.device("cpu"))
 NETWORKS = {
     "xresnet18": {"arch": "xresnet18"},
     "resnet18": {"arch": "resnet18"},
@@ -38,19 +36,6 @@ NETWORKS = {
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def train(config: Config, data: str, output: Path, stop_after: int | None = None) -> None:
-    """Train; with `stop_after`, SIGTERM arrives during the step after so many records."""
-    records = 0
-
-    def count(network: DINO, seen: int, seconds: float) -> None:
-        nonlocal records
-        records += 1
-        if records == stop_after:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    fit(config, read_metadata(data), str(output), ALONE, resume_directory=f"{output}.checkpoints", on_record=count)
 
 
 @pytest.fixture(scope="module", params=list(NETWORKS))

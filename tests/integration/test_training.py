@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
+from training_alone import ALONE, run
 
 from dino4cells import steps
 from dino4cells.cluster.job import Processes
@@ -25,14 +24,11 @@ from dino4cells.data.source import plain_source
 from dino4cells.errors import CheckpointError, DataError
 from dino4cells.models.artifact import load_model
 from dino4cells.training import checkpoint as checkpoints
-from dino4cells.training.distributed import ProcessGroup
-from dino4cells.training.fit import fit
 from dino4cells.training.interruption import Interrupted
 from dino4cells.training.loop import DINO
 from dino4cells.training.schedules import Schedules
 
 MakeConfig = Callable[..., Config]
-ALONE = ProcessGroup(0, 1, 0, torch.device("cpu"))
 BLOCK = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
 
 
@@ -58,19 +54,6 @@ def dino(config: Config, length: int = 24) -> DINO:
 
 def batch(cells: str, indices: range = range(8), epoch: int = 0) -> Batch:
     return CellImages(plain_source(read_metadata(cells).urls, 4)).__getitems__([(epoch, index) for index in indices])
-
-
-def run(config: Config, data: str, output: Path, stop_after: int | None = None) -> None:
-    """Train; with `stop_after`, SIGTERM arrives during the step after so many records."""
-    records = 0
-
-    def count(network: DINO, seen: int, seconds: float) -> None:
-        nonlocal records
-        records += 1
-        if records == stop_after:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    fit(config, read_metadata(data), str(output), ALONE, resume_directory=f"{output}.checkpoints", on_record=count)
 
 
 def final_state(output: Path) -> checkpoints.Checkpoint:

@@ -1,0 +1,43 @@
+"""Speed against a plain reference: `make bench` (the table), `make bench-full` (with the sweeps).
+
+Usage: python -m benchmarks [--full] [--only WORK …] [--record]
+
+Every work is a module of `benchmarks/works` whose `measure(machine)` gives rows; both sides run in this run, in turns. `--record` writes
+benchmarks/results.json and the tables of benchmarks/RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import time
+
+from benchmarks.measuring import Machine, Row
+from benchmarks.results import record, table
+
+WORKS = ("step", "views", "decoding", "training", "extraction", "object_store", "neighbours", "startup")
+
+
+def main() -> None:
+    """Measure what is asked for and print it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", default=list(WORKS), choices=WORKS)
+    parser.add_argument("--full", action="store_true", help="the sweeps too")
+    parser.add_argument("--record", action="store_true", help="write benchmarks/results.json and benchmarks/RESULTS.md")
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    machine = Machine.measured()
+    print(machine, flush=True)
+    rows: list[Row] = []
+    for name in arguments.only:
+        begun = time.monotonic()
+        measured = importlib.import_module(f"benchmarks.works.{name}").measure(machine)
+        rows += measured
+        print(f"\n{name}, {time.monotonic() - begun:.0f} s\n{table(measured)}", flush=True)
+    print(f"\n{table(rows)}\n{time.monotonic() - started:.0f} s in all", flush=True)
+    if arguments.record:
+        record(machine, rows)
+
+
+if __name__ == "__main__":
+    main()

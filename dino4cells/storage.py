@@ -31,6 +31,9 @@ CONNECT_SECONDS = 5
 READ_SECONDS = 15
 CONNECTIONS = 32
 
+Range = tuple[str, "int | None", "int | None"]
+"""A URL and the bytes of its file that are meant: first, and behind the last."""
+
 # Local files grow under a hidden name with this ending, which no listing shows.
 PARTIAL = ".partial"
 
@@ -118,22 +121,27 @@ def read_text(url: str) -> str:
 
 def read_many(urls: Sequence[str]) -> list[bytes | StorageError]:
     """The contents of many files, asked for at once where the storage can; a failure stands at its place as a value."""
-    results: list[bytes | StorageError] = [b""] * len(urls)
+    return read_ranges([(url, None, None) for url in urls])
+
+
+def read_ranges(ranges: Sequence[Range]) -> list[bytes | StorageError]:
+    """As `read_many`, of each file the bytes from one place (included) to another (not included); None: its beginning, its end."""
+    results: list[bytes | StorageError] = [b""] * len(ranges)
     stores: dict[str, list[int]] = {}
-    for index, url in enumerate(urls):
+    for index, (url, _, _) in enumerate(ranges):
         scheme, separator, rest = url.rpartition("://")
         stores.setdefault(f"{scheme}://{rest.partition('/')[0]}" if separator else "", []).append(index)
     for indices in stores.values():
+        urls, starts, ends = (list(part) for part in zip(*(ranges[index] for index in indices), strict=True))
         try:
-            fs, _ = _open(urls[indices[0]])
-            paths = [fs._strip_protocol(_plain(urls[index])) for index in indices]
+            fs, _ = _open(urls[0])
+            paths = [fs._strip_protocol(_plain(url)) for url in urls]
             # Not fs.cat: it takes `*`, `?` and `[` in a file name for a pattern.
-            whole = [None] * len(paths)
-            contents = fs.cat_ranges(paths, starts=whole, ends=whole, on_error="return", **_whole_file(urls[indices[0]]))
+            contents = fs.cat_ranges(paths, starts=starts, ends=ends, on_error="return", **_whole_file(urls[0]))
         except Exception as error:
             contents = [error] * len(indices)
         for index, content in zip(indices, contents, strict=True):
-            results[index] = content if isinstance(content, bytes) else explain(urls[index], content)
+            results[index] = content if isinstance(content, bytes) else explain(ranges[index][0], content)
     return results
 
 

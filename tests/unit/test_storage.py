@@ -97,6 +97,15 @@ def test_reading_many_takes_several_storages_at_once(tmp_path: Path) -> None:
     assert storage.read_many(urls[::-1]) == [b"\2", b"\1", b"\0"]
 
 
+def test_ranges_of_files_are_read_at_once_and_each_failure_stands_at_its_place(root: str) -> None:
+    storage.write_bytes(f"{root}/a", b"0123456789")
+    storage.write_bytes(f"{root}/b", b"abc")
+    ranges = [(f"{root}/a", 2, 5), (f"{root}/none", 0, 1), (f"{root}/b", None, None), (f"{root}/a", 8, None)]
+    second, missing, whole, last = storage.read_ranges(ranges)
+    assert (second, whole, last) == (b"234", b"abc", b"89")
+    assert isinstance(missing, StorageError)
+
+
 @pytest.mark.parametrize("name", ["cell[1].png", "a*.png", "what?.png", "100%.png", "a b.png", "#1.png"])
 def test_a_file_name_is_never_taken_for_a_pattern(root: str, name: str) -> None:
     storage.write_bytes(f"{root}/{name}", b"this")

@@ -12,14 +12,14 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
 from dino4cells.augment.draws import sample_keys
 from dino4cells.augment.views import ViewKind
 from dino4cells.classify.cells import ImageCells
 from dino4cells.classify.classifier import Classifier
 from dino4cells.config import Config
-from dino4cells.data.dataset import Batch, CellImages, load_batches, to_unit_range
+from dino4cells.data.dataset import Batch, CellImages, to_unit_range
+from dino4cells.data.loading import BatchLoader, load_batches
 from dino4cells.data.sampler import SampleStream
 from dino4cells.data.source import ImageSource
 from dino4cells.errors import ConfigError, DataError
@@ -92,7 +92,7 @@ class ImageInputs:
         self.batch_size = config.embedding.batch_size
         self.workers = config.classification.num_workers if device.type == "cuda" else 0
         self.failures: dict[int, str] = {}
-        self._loaders: dict[tuple[int, int], DataLoader[Batch]] = {}
+        self._loaders: dict[tuple[int, int], BatchLoader] = {}
 
     def __len__(self) -> int:
         return len(self.images)
@@ -112,26 +112,26 @@ class ImageInputs:
                 )
 
     def steps(self, stream: SampleStream) -> Iterator[Share]:
-        for batch in load_batches(self.images, stream, self.workers, pin_memory=self.device.type == "cuda"):
-            self._note_failures(batch)
-            here = batch.to(self.device)
-            keys_BV = sample_keys(self.seed, here.epoch_B, here.index_B, torch.zeros_like(here.index_B))[:, None]
-            yield self.training_view.make(to_unit_range(here.images_BCHW), here.sizes_B2, keys_BV)[0], here.index_B
+        with iter(load_batches(self.images, stream, self.workers, self.device)) as batches:
+            for batch in batches:
+                self._note_failures(batch)
+                keys_BV = sample_keys(self.seed, batch.epoch_B, batch.index_B, torch.zeros_like(batch.index_B))[:, None]
+                yield self.training_view.make(to_unit_range(batch.images_BCHW), batch.sizes_B2, keys_BV)[0], batch.index_B
 
     def features(self, classifier: Classifier, start: int, stop: int) -> Iterator[Share]:
         if classifier.backbone is None:
             raise ValueError("images need a classifier with a backbone")
-        for batch in self._in_order(start, stop):
-            self._note_failures(batch)
-            if len(batch):
-                here = batch.to(self.device)
-                yield embed(classifier.backbone, self.testing_view, here, self.seed), here.index_B
+        with iter(self._in_order(start, stop)) as batches:
+            for batch in batches:
+                self._note_failures(batch)
+                if len(batch):
+                    yield embed(classifier.backbone, self.testing_view, batch, self.seed), batch.index_B
 
-    def _in_order(self, start: int, stop: int) -> DataLoader[Batch]:
+    def _in_order(self, start: int, stop: int) -> BatchLoader:
         """Batches of these rows; the processes that read them stay for the next epoch's validation."""
         if (start, stop) not in self._loaders:
             rows = Rows(start, stop, self.batch_size)
-            self._loaders[start, stop] = load_batches(self.images, rows, self.workers, pin_memory=self.device.type == "cuda")
+            self._loaders[start, stop] = load_batches(self.images, rows, self.workers, self.device)
         return self._loaders[start, stop]
 
     def _note_failures(self, batch: Batch) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from dino4cells import storage
 from dino4cells.data.sampler import EpochAndIndex
@@ -44,8 +44,13 @@ class Batch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory (called by DataLoader)."""
+        """The same batch in page-locked memory (called by DataLoader too)."""
         return self._map(lambda tensor: tensor.pin_memory())
+
+    def record_stream(self, stream: torch.cuda.Stream) -> None:
+        """Say that work on `stream` uses this batch: its memory is not given away before that work is done."""
+        for tensor in (self.images_BCHW, self.sizes_B2, self.index_B, self.epoch_B):
+            tensor.record_stream(stream)
 
     def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
         return Batch(change(self.images_BCHW), change(self.sizes_B2), change(self.index_B), change(self.epoch_B), self.failures)
@@ -123,23 +128,3 @@ def _pad(images: list[torch.Tensor], keys: list[EpochAndIndex], failures: tuple[
 def to_unit_range(images: torch.Tensor) -> torch.Tensor:
     """uint8 0..255 to float32 in [0, 1]; float images are returned as they are."""
     return images.to(torch.float32) / 255 if images.dtype == torch.uint8 else images
-
-
-def load_batches(images: CellImages, batches: Sampler[list[EpochAndIndex]], workers: int, pin_memory: bool = False) -> DataLoader[Batch]:
-    """Batches in the order of the sampler, read ahead by `workers` processes (0: in this process).
-
-    Workers start by forkserver: s3fs holds threads that do not survive a plain fork.
-    """
-    ahead = {"multiprocessing_context": "forkserver", "persistent_workers": True, "prefetch_factor": 4} if workers else {}
-    return DataLoader(
-        images,
-        batch_sampler=batches,
-        collate_fn=_already_a_batch,
-        num_workers=workers,
-        pin_memory=pin_memory,
-        **ahead,  # type: ignore[arg-type]
-    )
-
-
-def _already_a_batch(batch: object) -> object:
-    return batch

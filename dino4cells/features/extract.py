@@ -23,7 +23,8 @@ from dino4cells.augment.draws import sample_keys
 from dino4cells.augment.views import ViewKind
 from dino4cells.config import Config
 from dino4cells.data.channels import are_numbered
-from dino4cells.data.dataset import Batch, CellImages, load_batches, to_unit_range
+from dino4cells.data.dataset import Batch, CellImages, to_unit_range
+from dino4cells.data.loading import load_batches
 from dino4cells.data.metadata import Metadata
 from dino4cells.data.sampler import EpochAndIndex
 from dino4cells.data.source import ImageSource, source_for_model
@@ -152,8 +153,9 @@ def extract_features(
             columns = _names(store.UNTRAINED, dim) + intensity_names(source.kept_channels)
             parts.append(PartWriter(writer.path(store.baseline_name(group.rank)), None, columns))
         progress = Progress("extract", rows.stop - rows.start, enabled=group.is_first)
-        with parts[0], parts[1] if baselines else nullcontext(), progress:
-            for keys, read in zip(rows, load_batches(images, rows, workers, pin_memory=group.device.type == "cuda"), strict=True):
+        batches = iter(load_batches(images, rows, workers, group.device))
+        with parts[0], parts[1] if baselines else nullcontext(), progress, batches:
+            for keys, read in zip(rows, batches, strict=True):
                 batch = read if view.side is not None else _refuse_tiny(read, source, model.backbone.smallest_side)
                 indices = np.array([index for _, index in keys])
                 here = batch.to(group.device)
@@ -210,7 +212,7 @@ def _embed(network: nn.Module, view: ViewKind, batch: Batch, seed: int, inputs: 
 
 
 def _intensities(batch: Batch) -> list[NDArray[np.float32]]:
-    images = zip(to_unit_range(batch.images_BCHW), batch.sizes_B2.tolist(), strict=True)
+    images = zip(to_unit_range(batch.images_BCHW.cpu()), batch.sizes_B2.tolist(), strict=True)
     return [intensity_statistics(image[:, :height, :width].numpy()).astype(np.float32) for image, (height, width) in images]
 
 
@@ -218,7 +220,7 @@ def _by_row(values: list[NDArray[np.float32]], indices: NDArray[np.int64], batch
     """Values of the images that were read, put at their places among all rows that were asked for; NaN in the others."""
     rows = np.full((len(indices), columns), np.nan, np.float32)
     if values:
-        rows[np.isin(indices, batch.index_B.numpy())] = values
+        rows[np.isin(indices, batch.index_B.cpu().numpy())] = values
     return rows
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import math
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 
@@ -15,44 +15,27 @@ import dino4cells
 from dino4cells.artifacts import ArtifactWriter
 from dino4cells.augment.normalization import with_data_statistics
 from dino4cells.config import TRANSFORM_SECTIONS, Config
-from dino4cells.data.dataset import Batch, CellImages, load_batches
+from dino4cells.data.dataset import CellImages
+from dino4cells.data.loading import load_batches
 from dino4cells.data.metadata import Metadata
 from dino4cells.data.sampler import SampleOrder, SampleStream
 from dino4cells.data.source import image_source
 from dino4cells.data.strata import sample_order
-from dino4cells.errors import ConfigError, DataError
+from dino4cells.errors import ConfigError
 from dino4cells.models import artifact
 from dino4cells.models.artifact import ModelCard, TrainingSummary
 from dino4cells.progress import Progress
 from dino4cells.training import checkpoint as checkpoints
-from dino4cells.training.distributed import ProcessGroup, gather_from_ranks, sum_over_ranks
+from dino4cells.training.distributed import ProcessGroup
 from dino4cells.training.interruption import CHECK_EVERY, Interrupted, any_process, stop_signal
 from dino4cells.training.loop import DINO
 from dino4cells.training.resume import RunIdentity
+from dino4cells.training.run_log import Record, RunLog
 from dino4cells.training.schedules import Schedules
+from dino4cells.training.throughput import Stopwatch, Throughput
 
 RECORDS = 200  # lines of log.jsonl that a run aims at
-SUMMARY_SHARE = 0.05  # of the records, at either end, whose mean loss is reported
-LISTED_FAILURES = 20
 logger = logging.getLogger(__name__)
-Record = dict[str, float]
-
-
-@dataclass
-class RunLog:
-    """What a run reports: its records, the loss since the last one, the images that could not be read, what it began with."""
-
-    records: list[Record] = field(default_factory=list)
-    failures: dict[int, str] = field(default_factory=dict)
-    losses: list[torch.Tensor] = field(default_factory=list)
-    init: tuple[str, ...] = ()
-
-    def mean_loss(self, device: torch.device) -> float:
-        """Mean loss since the last call over all processes."""
-        summed = torch.stack([torch.stack(self.losses).sum(), torch.tensor(float(len(self.losses)), device=device)])
-        self.losses = []
-        loss, count = sum_over_ranks(summed).tolist()
-        return float(loss / count)
 
 
 def fit(
@@ -99,15 +82,14 @@ def fit(
         if group.is_first:
             print("\n".join(log.init), flush=True)
     stream = replace(stream, start=seen)
-    started, seen_before = time.monotonic(), seen
+    watch = Stopwatch(group, batch_size, seen)
 
     with Progress("train", stream.total, done=seen, enabled=group.is_first) as progress:
-        seen = _run(dino, stream, images, log, progress, resume_directory, identity, on_record)
-    seconds = time.monotonic() - started
+        seen = _run(dino, stream, images, log, watch, progress, resume_directory, identity, on_record)
     if not log.records:
         raise ConfigError(f"model.epochs: {model.epochs} epochs of {len(order)} images hold no step of {batch_size} images; raise it.")
 
-    edge = max(1, round(len(log.records) * SUMMARY_SHARE))
+    loss_start, loss_end = log.ends()
     card = ModelCard(
         arch=model.arch,
         patch_size=model.patch_size,
@@ -122,10 +104,10 @@ def fit(
             images=len(metadata),
             samples_seen=seen,
             epochs=seen / len(order),
-            loss_start=_mean([record["loss"] for record in log.records[:edge]]),
-            loss_end=_mean([record["loss"] for record in log.records[-edge:]]),
-            images_per_second=(seen - seen_before) / max(seconds, 1e-9),
-            seconds=seconds,
+            loss_start=loss_start,
+            loss_end=loss_end,
+            seconds=watch.seconds,
+            **watch.whole().record(),
             processes=group.world_size,
             device=torch.cuda.get_device_name() if group.device.type == "cuda" else platform.processor() or platform.machine(),
             bad_images=len(log.failures),
@@ -140,10 +122,6 @@ def fit(
         _write(dino, card, config, _state(dino, log, identity, order, seen), log, output)
         checkpoints.clear(resume_directory)
     return card
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _resume(dino: DINO, directory: str, identity: RunIdentity) -> tuple[int, RunLog]:
@@ -167,6 +145,7 @@ def _run(
     stream: SampleStream,
     images: CellImages,
     log: RunLog,
+    watch: Stopwatch,
     progress: Progress,
     resume_directory: str,
     identity: RunIdentity,
@@ -174,13 +153,14 @@ def _run(
 ) -> int:
     """The loop over steps; returns the samples seen."""
     group, config, epoch = dino.group, dino.config, len(stream.order)
-    seen, started, saved = stream.start, time.monotonic(), time.monotonic()
+    seen, saved = stream.start, time.monotonic()
     every, copied_every = max(1, stream.total // stream.batch_size // RECORDS), epoch * config.saveckp_freq
     # On a CPU the reading processes would only compete with the training ones.
     workers = config.num_workers if group.device.type == "cuda" else 0
-    with stop_signal() as stop:
-        for number, batch in enumerate(load_batches(images, stream, workers, pin_memory=group.device.type == "cuda"), start=1):
-            _note_failures(log, batch, len(images), config.max_bad_images)
+    reading = iter(load_batches(images, stream, workers, group.device))
+    with stop_signal() as stop, checkpoints.CheckpointWriter(resume_directory) as writer, reading as batches:
+        for number, batch in enumerate(batches, start=1):
+            log.note_failures(batch, len(images), config.max_bad_images)
             log.losses.append(dino.step(batch, seen))
             before, seen = seen, seen + stream.batch_size
             last, note = number == len(stream), None
@@ -188,32 +168,39 @@ def _run(
             if number % CHECK_EVERY[group.device.type] == 0 and not last:  # after the last step the model itself is written
                 asked, late = any_process(stop(), time.monotonic() - saved > 60 * config.checkpoint_minutes, group)
             if asked or late or last or seen // stream.batch_size % every == 0:
-                record = _record(dino, log, seen, seen / epoch, (seen - stream.start) / (time.monotonic() - started))
-                note = f"epoch {seen / epoch:.1f}/{config.epochs} · loss {record['loss']:.3f}"
-                _share_failures(log, len(images), config.max_bad_images, group.device)
+                loss = _finite(log.mean_loss(group.device), dino, seen)
+                throughput = watch.lap(seen, batches.waited_seconds)
+                log.records.append(_record(dino, seen, seen / epoch, loss, throughput))
+                note = f"epoch {seen / epoch:.1f}/{config.epochs} · loss {loss:.3f} · {throughput}"
+                log.share_failures(len(images), config.max_bad_images, group.device)
                 if on_record:
-                    on_record(dino, seen, time.monotonic() - started)
+                    on_record(dino, seen, watch.seconds)
             if asked or late:
                 if group.is_first:
-                    checkpoints.save(resume_directory, _state(dino, log, identity, stream.order, seen))
+                    writer.save(_state(dino, log, identity, stream.order, seen))
                 saved = time.monotonic()
             if group.is_first and copied_every and seen // copied_every > before // copied_every and not last:
-                checkpoints.keep_copy(resume_directory, _state(dino, log, identity, stream.order, seen))
+                writer.keep_copy(_state(dino, log, identity, stream.order, seen))
             if asked:
+                writer.wait()
                 raise Interrupted
             progress.advance(stream.batch_size, note)
     return seen
 
 
-def _record(dino: DINO, log: RunLog, seen: int, epoch: float, rate: float) -> Record:
-    loss = log.mean_loss(dino.group.device)
-    if loss != loss or loss in (float("inf"), float("-inf")):
+def _finite(loss: float, dino: DINO, seen: int) -> float:
+    if not math.isfinite(loss):
         raise ConfigError(
             f"model.lr: the loss is {loss} after {seen:,} images, so training cannot go on; lower model.lr ({dino.config.lr}) "
             "or lengthen model.warmup_epochs, and start again from the last checkpoint."
         )
+    return loss
+
+
+def _record(dino: DINO, seen: int, epoch: float, loss: float, throughput: Throughput) -> Record:
+    """A line of log.jsonl. Records of older runs, which a resumed one keeps, know images_per_second alone, as the mean since the start."""
     schedules = dino.schedules
-    record = {
+    return {
         "samples": seen,
         "epoch": round(epoch, 4),
         "loss": loss,
@@ -221,40 +208,8 @@ def _record(dino: DINO, log: RunLog, seen: int, epoch: float, rate: float) -> Re
         "weight_decay": schedules.weight_decay(seen),
         "momentum": schedules.momentum(seen),
         "teacher_temp": schedules.teacher_temperature(seen),
-        "images_per_second": rate,
+        **throughput.record(),
     }
-    log.records.append(record)
-    return record
-
-
-def _note_failures(log: RunLog, batch: Batch, length: int, limit: float) -> None:
-    """Remember and list images that could not be read; stops at once where this process alone has too many (a store that is gone)."""
-    for index, reason in batch.failures:
-        if index not in log.failures:
-            log.failures[index] = reason
-            if len(log.failures) <= LISTED_FAILURES:
-                logger.warning("Skipped: %s", reason)
-    _check_failures(log, length, limit)
-
-
-def _share_failures(log: RunLog, length: int, limit: float, device: torch.device) -> None:
-    """Bring the failures of all processes together."""
-    if not sum_over_ranks(torch.tensor(len(log.failures), device=device)).item():
-        return
-    merged: dict[int, str] = {}
-    for failures in gather_from_ranks(log.failures):
-        merged.update(failures)
-    log.failures = merged
-    _check_failures(log, length, limit)
-
-
-def _check_failures(log: RunLog, length: int, limit: float) -> None:
-    # In a small table a single image is more than the usual limit; only a limit of 0 means none at all.
-    if len(log.failures) > (max(1, int(limit * length)) if limit else 0):
-        raise DataError(
-            f"{len(log.failures)} of {length} images cannot be read, more than model.max_bad_images ({limit:.1%}) allows; "
-            f"mend them or raise the limit; the first says: {next(iter(log.failures.values()))}"
-        )
 
 
 def _write(dino: DINO, card: ModelCard, config: Config, state: checkpoints.Checkpoint, log: RunLog, output: str) -> None:
@@ -263,4 +218,4 @@ def _write(dino: DINO, card: ModelCard, config: Config, state: checkpoints.Check
         writer.write_bytes(artifact.CHECKPOINT, checkpoints.dump(state))
         writer.write_text(artifact.CARD, card.model_dump_json(indent=2) + "\n")
         writer.write_text(artifact.CONFIG, config.to_yaml())
-        writer.write_text(artifact.LOG, "".join(json.dumps(record) + "\n" for record in log.records))
+        writer.write_text(artifact.LOG, log.lines())

@@ -17,9 +17,8 @@ from PIL import Image
 from dino4cells import storage
 from dino4cells.config import ModelConfig
 from dino4cells.data import dataset
-from dino4cells.data.dataset import Batch, CellImages, load_batches, to_unit_range
+from dino4cells.data.dataset import Batch, CellImages, to_unit_range
 from dino4cells.data.metadata import Metadata
-from dino4cells.data.sampler import SampleOrder, SampleStream
 from dino4cells.data.source import image_source, plain_source
 from dino4cells.errors import ConfigError, DataError
 
@@ -213,24 +212,6 @@ def test_what_is_done_to_a_batch_does_not_reach_the_images_in_memory(tmp_path: P
     images.__getitems__([(0, 0), (0, 1)]).images_BCHW.zero_()
 
     expect_rows(images.__getitems__([(1, 0), (1, 1)]), [0, 1])
-
-
-# Loading
-
-
-def test_reading_processes_give_the_batches_of_one_process(tmp_path: Path) -> None:
-    urls = written(tmp_path, 6)
-    storage.write_bytes(urls[4], b"no image")
-    stream = SampleStream(SampleOrder.of_rows(6), epochs=3, batch_size=4)
-
-    alone = list(load_batches(CellImages(plain_source(urls, 3)), stream, workers=0))
-    together = list(load_batches(CellImages(plain_source(urls, 3)), stream, workers=1))
-
-    assert len(alone) == len(together) == 4
-    for one, other in zip(alone, together, strict=True):
-        assert one.failures == other.failures
-        assert all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("images_BCHW", "sizes_B2", "index_B", "epoch_B"))
-    assert sum(len(batch.failures) for batch in alone) > 0
 
 
 def test_a_batch_moves_to_a_device_whole() -> None:

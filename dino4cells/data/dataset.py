@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 import torch
 from torch.utils.data import Dataset
 
-from dino4cells import storage
 from dino4cells.data.sampler import EpochAndIndex
 from dino4cells.data.source import ImageSource
 from dino4cells.errors import DataError, Dino4CellsError, StorageError
@@ -91,9 +90,8 @@ class CellImages(Dataset[Batch]):
     def read(self, indices: Sequence[int]) -> list[torch.Tensor | Dino4CellsError]:
         """The channels of each row's image that the mode uses (C, H, W), at its own size; a failure stands at its place as a value."""
         missing = [index for index in dict.fromkeys(indices) if index not in self._cache]
-        files = [self.source.files(index) for index in missing]
-        contents = iter(storage.read_many([url for urls in files for url in urls]))
-        fresh = {index: self._decode(index, [next(contents) for _ in urls]) for index, urls in zip(missing, files, strict=True)}
+        contents = self.source.contents(missing)
+        fresh = {index: self._decode(index, read) for index, read in zip(missing, contents, strict=True)}
         return [self._cache[index] if index in self._cache else fresh[index] for index in indices]
 
     def _decode(self, index: int, contents: list[bytes | StorageError]) -> torch.Tensor | Dino4CellsError:

@@ -18,7 +18,7 @@ from dino4cells.data.layout import CHANNEL, Layout
 from dino4cells.data.metadata import CHANNELS_FILE, Metadata
 from dino4cells.data.modes import Mode, mode_for, stretch
 from dino4cells.data.stored import StoredImages, first_picture
-from dino4cells.errors import ConfigError, DataError
+from dino4cells.errors import ConfigError, DataError, StorageError
 
 MODE_DRAW = 0x6D6F6465
 """Keeps the draws of a mode apart from other draws of the same seed, epoch and row."""
@@ -70,6 +70,10 @@ class ImageSource:
     def files(self, row: int) -> tuple[str, ...]:
         """URLs of the files that a row's image is made of."""
         return self.stored.files(row, self._positions)
+
+    def contents(self, rows: Sequence[int]) -> list[list[bytes | StorageError]]:
+        """Of each row the contents of its `files`, all asked for at once; a failure stands at its place as a value."""
+        return self.stored.contents(rows, self._positions)
 
     def where(self, row: int) -> str:
         """What messages call the image of a row."""

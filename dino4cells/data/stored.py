@@ -79,6 +79,13 @@ class StoredImages:
         chosen = range(len(self.names)) if channels is None else channels
         return tuple(url.replace(CHANNEL, self.names[channel]) for channel in chosen)
 
+    def contents(self, rows: Sequence[int], channels: Iterable[int] | None = None) -> list[list[bytes | StorageError]]:
+        """Of each row the contents of its `files`, all asked for at once; a failure stands at its place as a value."""
+        chosen = None if channels is None else tuple(channels)
+        files = [self.files(row, chosen) for row in rows]
+        read = iter(storage.read_many([url for urls in files for url in urls]))
+        return [[next(read) for _ in urls] for urls in files]
+
     def picture(self, row: int, contents: Sequence[bytes], channels: Sequence[int] | None = None) -> Picture:
         """The given channels (all when None) of a row's image, from the contents of `files`, in their order.
 
@@ -148,13 +155,10 @@ def first_picture(stored: StoredImages) -> tuple[Picture, str]:
         DataError: none of the first rows can be read.
     """
     rows = range(min(ATTEMPTS, len(stored)))
-    files = [stored.files(row) for row in rows]
-    contents = iter(storage.read_many([url for urls in files for url in urls]))
     first_error: Dino4CellsError | None = None
-    for row, urls in zip(rows, files, strict=True):
-        read = [next(contents) for _ in urls]
+    for row, contents in zip(rows, stored.contents(rows), strict=True):
         try:
-            return stored.picture(row, whole(read)), urls[0]
+            return stored.picture(row, whole(contents)), stored.files(row)[0]
         except Dino4CellsError as error:
             first_error = first_error or error
     raise DataError(f"{stored.source}: none of the first {len(rows)} images can be read; the first says: {first_error}")

@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dino4cells import storage
 from dino4cells.config import Config
 from dino4cells.data.findings import EXAMPLES, Findings, LabelColumn, Problem, Span
 from dino4cells.data.layout import CHANNEL_WIDTH
@@ -71,9 +70,7 @@ class Look:
     stored: StoredImages
 
     def __call__(self, rows: Sequence[int]) -> list[Seen]:
-        files = [self.stored.files(row) for row in rows]
-        contents = iter(storage.read_many([url for urls in files for url in urls]))
-        return [self._seen(row, [next(contents) for _ in urls]) for row, urls in zip(rows, files, strict=True)]
+        return [self._seen(row, contents) for row, contents in zip(rows, self.stored.contents(rows), strict=True)]
 
     def _seen(self, row: int, contents: Iterable[bytes | StorageError]) -> Seen:
         try:

@@ -16,7 +16,6 @@ from PIL import Image
 
 from dino4cells import storage
 from dino4cells.config import ModelConfig
-from dino4cells.data import dataset
 from dino4cells.data.dataset import Batch, CellImages, to_unit_range
 from dino4cells.data.metadata import Metadata
 from dino4cells.data.source import image_source, plain_source
@@ -177,7 +176,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         asked.extend(urls)
         return read_many(urls)
 
-    monkeypatch.setattr(dataset.storage, "read_many", counted)
+    monkeypatch.setattr(storage, "read_many", counted)
     return asked
 
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from dino4cells import storage
 from dino4cells.config import ModelConfig
 from dino4cells.data.dataset import CellImages
 from dino4cells.data.layout import Layout
@@ -87,13 +88,11 @@ def test_a_file_cell_may_hold_the_channel_itself(file_per_channel: Path) -> None
 
 
 def test_all_files_of_a_batch_are_asked_for_at_once(file_per_channel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dino4cells.data import dataset
-
     asked: list[int] = []
-    read_many = dataset.storage.read_many
+    read_many = storage.read_many
     metadata = table(file_per_channel, WELL_TABLE, PATTERN, "DNA,ER,actin")
     images = CellImages(image_source(metadata, ModelConfig()))
-    monkeypatch.setattr(dataset.storage, "read_many", lambda urls: asked.append(len(urls)) or read_many(urls))
+    monkeypatch.setattr(storage, "read_many", lambda urls: asked.append(len(urls)) or read_many(urls))
     images.__getitems__([(0, 0), (0, 1), (0, 2)])
     assert asked == [9]
 

@@ -11,9 +11,9 @@ import pytest
 import safetensors.torch
 import torch
 import torchvision
-from plain_vit import PlainHead, PlainTransformer
 from torch import nn
 
+from benchmarks.reference.network import PlainHead, PlainTransformer
 from dino4cells.config import Config
 from dino4cells.data.dataset import Batch
 from dino4cells.errors import CheckpointError, StorageError

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from plain_vit import PlainTransformer
 
+from benchmarks.reference.network import PlainTransformer
 from dino4cells.errors import ConfigError
 from dino4cells.models.backbones import build_backbone
 from dino4cells.models.vit import ARCHITECTURES, DinoVisionTransformer, use_plain_attention

@@ -37,7 +37,7 @@ def train(
 
     Args:
         model: The trained model.
-        metrics: Loss at the start and at the end, and images per second.
+        metrics: Loss at the start and at the end, images per second, seconds per step, share of waiting for data, memory.
         report: The loss curve and the throughput, one page.
     """
     from dino4cells import steps, storage
@@ -58,7 +58,6 @@ def train(
         )
         model.metadata.update(arch=card.arch, channels=", ".join(card.channels), epochs=card.training.epochs)
         model.metadata.update(data=card.data, data_fingerprint=card.data_fingerprint, data_version=data_version)
-        metrics.log_metric("loss at start", card.training.loss_start)
-        metrics.log_metric("loss at end", card.training.loss_end)
-        metrics.log_metric("images per second", card.training.images_per_second)
+        for name, value in card.training.metrics().items():
+            metrics.log_metric(name, value)
         storage.write_text(report.path, steps.training_report(launch.output))

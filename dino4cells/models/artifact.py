@@ -32,11 +32,26 @@ class TrainingSummary(BaseModel):
     epochs: float
     loss_start: float = Field(description="Mean loss of the first logged steps.")
     loss_end: float = Field(description="Mean loss of the last logged steps.")
-    images_per_second: float
+    images_per_second: float = Field(description="Over all processes; as all that was timed, since the run was last resumed.")
+    step_seconds: float | None = Field(default=None, description="Mean time from one step to the next; None in older artifacts.")
+    data_wait: float | None = Field(default=None, description="Share of it, 0 to 1, that was waiting for images.")
+    memory_gib: float | None = Field(default=None, description="The most that a process held: of its GPU, else of main memory.")
     seconds: float
     processes: int
     device: str
     bad_images: int = Field(description="Different images that could not be read.")
+
+    def metrics(self) -> dict[str, float]:
+        """What Kubeflow shows as a run's metrics, by the names that it shows."""
+        values = {
+            "loss at start": self.loss_start,
+            "loss at end": self.loss_end,
+            "images per second": self.images_per_second,
+            "seconds per step": self.step_seconds,
+            "share of time waiting for data": self.data_wait,
+            "memory of a process (GiB)": self.memory_gib,
+        }
+        return {name: value for name, value in values.items() if value is not None}
 
 
 class NetworkCard(BaseModel):

@@ -1,7 +1,7 @@
 """Training over time as SVG: the loss, the values that follow a schedule, the speed.
 
-A record is one logged step: "samples" seen, "epoch", "loss", and, where known, "lr", "weight_decay", "momentum", "teacher_temp" and
-"images_per_second". What is missing or not finite is not drawn.
+A record is one logged step: "samples" seen, "epoch", "loss", and, where known, "lr", "weight_decay", "momentum", "teacher_temp",
+"images_per_second" and "data_wait" (a share of the time). What is missing or not finite is not drawn.
 """
 
 from __future__ import annotations
@@ -74,14 +74,16 @@ def schedule_curves(records: Records) -> bytes | None:
 
 
 def speed_curve(records: Records) -> bytes | None:
-    """SVG of the images per second over the images seen; None where no speed was logged."""
-    speed = _series(records, "images_per_second", over="samples")
+    """SVG of the images per second and, where known, of the share of waiting for images, over the images seen; None without a speed."""
+    speed, waiting = (_series(records, key, over="samples") for key in ("images_per_second", "data_wait"))
     if not len(speed):
         return None
-    figure = new_figure(9.0, 1.7)
-    axes = figure.subplots()
-    _draw_speed(axes, speed)
-    _images_seen(axes, records)
+    figure = new_figure(9.0, 2.9 if len(waiting) else 1.7)
+    rows = figure.subplots(2 if len(waiting) else 1, 1, sharex=True, squeeze=False)[:, 0]
+    _draw_speed(rows[0], speed)
+    if len(waiting):
+        _draw_waiting(rows[1], waiting)
+    _images_seen(rows[-1], records)
     return save(figure, "svg")
 
 
@@ -107,6 +109,15 @@ def _draw_speed(axes: Axes, speed: np.ndarray) -> None:
     axes.set_ylim(0, 1.15 * max(float(speed[:, 1].max()), 1e-9))
     axes.yaxis.set_major_locator(MaxNLocator(3))
     axes.set_ylabel("images/s", color=INK)
+
+
+def _draw_waiting(axes: Axes, waiting: np.ndarray) -> None:
+    quiet_axes(axes, "y")
+    axes.fill_between(waiting[:, 0], 100 * waiting[:, 1], color=COLOURS[1], alpha=0.3, linewidth=0)
+    axes.plot(waiting[:, 0], 100 * waiting[:, 1], color=COLOURS[1], linewidth=1.4, marker="o" if len(waiting) < FEW else "", markersize=3)
+    axes.set_ylim(0, 100)
+    axes.set_yticks([0, 50, 100])
+    axes.set_ylabel("waiting, %", color=INK)
 
 
 def _images_seen(axes: Axes, records: Records, *, ticks: int = 8, label: str = "images seen") -> None:

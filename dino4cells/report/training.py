@@ -47,9 +47,19 @@ def _facts(card: ModelCard, log: Records) -> list[Fact]:
         Fact("Loss, start → end", f"{loss.start:.2f} → {loss.end:.2f}" if loss else "–"),
         Fact("Images seen", f"{training.samples_seen:,}", f"{_epochs(training.epochs)} of {training.images:,}"),
         Fact("Images per second", rate(training.images_per_second), _count(training.processes, "process", "processes")),
+        *_use_of_the_machine(card),
         Fact("Time", _duration(training.seconds), "since it was last resumed" if _resumed(card) else ""),
         Fact("Channels", f"{len(card.channels)}", ", ".join(card.channels)),
     ]
+
+
+def _use_of_the_machine(card: ModelCard) -> list[Fact]:
+    training, found = card.training, []
+    if training.data_wait is not None:
+        found.append(Fact("Waiting for images", f"{training.data_wait:.0%}", "of the time"))
+    if training.memory_gib is not None:
+        found.append(Fact("Memory", f"{training.memory_gib:.1f} GiB", "the most that a process held"))
+    return found
 
 
 def _warnings(card: ModelCard, log: Records, plateau: float | None) -> list[str]:
@@ -83,7 +93,9 @@ def _speed(log: Records) -> str:
     picture = speed_curve(log)
     if picture is None:
         return ""
-    caption = "Mean over the time since training started, or was last resumed; a slow beginning is the first reading of the images."
+    caption = "Between two logged steps; a slow beginning is the first reading of the images."
+    if any("data_wait" in record for record in log):
+        caption += " Time spent waiting for images would be saved by more reading processes (model.num_workers) or a nearer store."
     return "<h2>Throughput</h2>\n" + plot(picture, "svg+xml", "Images per second over the images seen", caption, wide=True)
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import io
 import logging
 import re
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -60,18 +62,61 @@ def _saved(directory: str) -> list[str]:
 
 def save(directory: str, checkpoint: Checkpoint) -> str:
     """Write a checkpoint for resuming, atomically, and delete all but the latest two; returns its URL."""
-    url = storage.join(directory, _name(checkpoint["samples_seen"]))
-    storage.write_bytes(url, dump(checkpoint))
-    for name in _saved(directory)[KEPT:]:
-        storage.remove(storage.join(directory, name))
+    return _write(directory, _name(checkpoint["samples_seen"]), dump(checkpoint))
+
+
+def _write(directory: str, name: str, content: bytes) -> str:
+    url = storage.join(directory, name)
+    storage.write_bytes(url, content)
+    for older in _saved(directory)[KEPT:]:
+        storage.remove(storage.join(directory, older))
     return url
 
 
-def keep_copy(directory: str, checkpoint: Checkpoint) -> str:
-    """Write a checkpoint that stays, `checkpoint0020.pth` after 20 epochs (the published name); returns its URL."""
-    url = storage.join(directory, f"checkpoint{checkpoint['epoch']:04d}.pth")
-    storage.write_bytes(url, dump(checkpoint))
-    return url
+class CheckpointWriter:
+    """Writes checkpoints while training goes on: the state is taken at once, and stored by a thread, one checkpoint after the other.
+
+    Leaving `with` waits for the last one, so that what comes after finds it.
+
+    Raises:
+        StorageError: a checkpoint could not be written; when the next one is asked for, or in the end.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._written: Future[str] | None = None
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """As `save` of this module."""
+        self._submit(checkpoint, _name(checkpoint["samples_seen"]))
+
+    def keep_copy(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint that stays, `checkpoint0020.pth` after 20 epochs (the published name)."""
+        self._submit(checkpoint, f"checkpoint{checkpoint['epoch']:04d}.pth")
+
+    def wait(self) -> None:
+        """Return when the last checkpoint is stored."""
+        written, self._written = self._written, None
+        if written is not None:
+            written.result()
+
+    def _submit(self, checkpoint: Checkpoint, name: str) -> None:
+        self.wait()  # else a slow store would collect checkpoints in memory
+        self._written = self._thread.submit(_write, self.directory, name, dump(checkpoint))
+
+    def __enter__(self) -> CheckpointWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self.wait()
+        except StorageError as lost:
+            if error is None:
+                raise
+            logger.warning("%s", lost)  # what ended the run is more important
+        finally:
+            self._thread.shutdown()
 
 
 def clear(directory: str) -> None:

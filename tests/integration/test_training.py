@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,7 @@ from dino4cells.training import checkpoint as checkpoints
 from dino4cells.training.interruption import Interrupted
 from dino4cells.training.loop import DINO
 from dino4cells.training.schedules import Schedules
+from dino4cells.training.throughput import Throughput
 
 MakeConfig = Callable[..., Config]
 BLOCK = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
@@ -78,7 +80,8 @@ def assert_same_bits(one: object, other: object, where: str = "") -> None:
 
 
 def without_clock(state: checkpoints.Checkpoint) -> checkpoints.Checkpoint:
-    log = [{key: value for key, value in record.items() if key != "images_per_second"} for record in state["log"]]
+    measured = {field.name for field in dataclasses.fields(Throughput)}
+    log = [{key: value for key, value in record.items() if key not in measured} for record in state["log"]]
     return {**state, "log": log}
 
 
@@ -186,6 +189,32 @@ def test_model_artifact_holds_the_teacher_and_says_what_it_is(finished: Path, ce
     assert [record["samples"] for record in model.log()] == [8, 16, 24, 32, 40, 48]
     assert not Path(f"{finished}.checkpoints").exists()
     assert not torch.equal(model.untrained().pos_embed, model.backbone.pos_embed)
+
+
+def test_every_record_says_how_fast_the_run_goes_and_what_it_waits_for(finished: Path) -> None:
+    model = load_model(str(finished))
+    for record in model.log():
+        assert record["step_seconds"] > 0
+        assert record["images_per_second"] == pytest.approx(8 / record["step_seconds"])
+        assert 0 <= record["data_wait"] < 1
+        assert 0.05 < record["memory_gib"] < 64  # PyTorch alone takes more than 50 MiB
+    training = model.card.training
+    assert training.images_per_second * training.seconds == pytest.approx(48)
+    assert training.step_seconds == pytest.approx(sum(record["step_seconds"] for record in model.log()) / 6)
+    assert training.memory_gib == model.log()[-1]["memory_gib"]
+
+
+def test_a_run_goes_on_from_records_that_say_less(tiny_config: MakeConfig, cells: str, tmp_path: Path) -> None:
+    config, output = tiny_config(), tmp_path / "model"
+    with pytest.raises(Interrupted):
+        run(config, cells, output, stop_after=2)
+    kept = max(Path(f"{output}.checkpoints").iterdir())
+    state = checkpoints.load(str(kept))
+    for record in state["log"]:
+        del record["step_seconds"], record["data_wait"], record["memory_gib"]
+    kept.write_bytes(checkpoints.dump(state))
+    run(config, cells, output)
+    assert ["data_wait" in record for record in load_model(str(output)).log()] == [False] * 3 + [True] * 3
 
 
 @pytest.mark.parametrize("records", [1, 4])

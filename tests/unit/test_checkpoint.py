@@ -6,13 +6,16 @@ import argparse
 import logging
 import pickle
 import random
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
+from dino4cells import storage
 from dino4cells.errors import CheckpointError, StorageError
 from dino4cells.training import checkpoint as checkpoints
+from dino4cells.training.checkpoint import CheckpointWriter
 
 
 def checkpoint(seen: int = 0) -> checkpoints.Checkpoint:
@@ -51,6 +54,70 @@ def test_the_two_latest_are_kept_by_samples_and_not_by_name(tmp_path: Path) -> N
     written(tmp_path, 900, 1_000, 20_000_000_000)
     assert names(tmp_path) == ["checkpoint-000000001000.pth", "checkpoint-020000000000.pth"]
     assert checkpoints.load_latest(str(tmp_path))["samples_seen"] == 20_000_000_000
+
+
+def test_a_checkpoint_holds_the_state_of_its_step_and_not_of_what_training_did_while_it_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, moved_on = storage.write_bytes, threading.Event()
+
+    def slowly(url: str, content: bytes) -> None:
+        assert moved_on.wait(60)
+        write(url, content)
+
+    monkeypatch.setattr(storage, "write_bytes", slowly)
+    state = checkpoint(5)
+    with CheckpointWriter(str(tmp_path)) as writer:
+        writer.save(state)
+        assert not names(tmp_path)
+        state["student"]["module.backbone.cls_token"].zero_()
+        moved_on.set()
+    assert torch.equal(checkpoints.load_latest(str(tmp_path))["student"]["module.backbone.cls_token"], torch.full((1, 1, 4), 5.0))
+
+
+def test_checkpoints_written_one_after_the_other_are_the_same_files_as_at_once(tmp_path: Path) -> None:
+    with CheckpointWriter(str(tmp_path / "behind")) as writer:
+        for seen in (1, 2, 3):
+            writer.save(checkpoint(seen))
+            writer.keep_copy(checkpoint(seen))
+    written(tmp_path / "at-once", 1, 2, 3)
+    assert names(tmp_path / "behind") == [*names(tmp_path / "at-once"), "checkpoint0001.pth"]
+
+
+@pytest.fixture
+def full_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be written."""
+
+    def refuse(url: str, content: bytes) -> None:
+        raise StorageError("the store is full")
+
+    monkeypatch.setattr(storage, "write_bytes", refuse)
+
+
+@pytest.mark.usefixtures("full_store")
+def test_a_checkpoint_that_cannot_be_written_stops_the_run_at_the_next_one(tmp_path: Path) -> None:
+    writer = CheckpointWriter(str(tmp_path))
+    writer.save(checkpoint(1))
+    with pytest.raises(StorageError, match="the store is full"):
+        writer.save(checkpoint(2))
+
+
+@pytest.mark.usefixtures("full_store")
+def test_a_last_checkpoint_that_cannot_be_written_stops_the_run_at_its_end(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="the store is full"), CheckpointWriter(str(tmp_path)) as writer:
+        writer.save(checkpoint(1))
+
+
+@pytest.mark.usefixtures("full_store")
+def test_what_ended_a_run_is_said_before_a_checkpoint_that_was_lost_meanwhile(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def run() -> None:
+        with CheckpointWriter(str(tmp_path)) as writer:
+            writer.save(checkpoint(1))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        run()
+    assert "the store is full" in caplog.text
 
 
 def test_other_files_of_the_directory_are_left_alone(tmp_path: Path) -> None:

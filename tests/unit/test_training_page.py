@@ -70,6 +70,16 @@ def test_text_from_the_data_is_shown_as_text() -> None:
     assert not any(tag in {"script", "x", "b", "vit"} for tag, _ in page.tags)
 
 
+def test_what_a_run_waited_for_and_its_memory_are_shown_where_they_are_known() -> None:
+    measured = [{**record, "data_wait": 0.25, "memory_gib": 3.5} for record in log(10)]
+    page = Page(training_page(card(step_seconds=0.8, data_wait=0.25, memory_gib=3.5), measured))
+    for words in ("25%", "3.5 GiB", "model.num_workers"):
+        assert words in page.text
+    before = Page(training_page(card(), log(10))).text
+    assert "GiB" not in before
+    assert "model.num_workers" not in before
+
+
 def test_same_run_gives_the_same_page() -> None:
     assert training_page(card(), log(50), plateau=PLATEAU) == training_page(card(), log(50), plateau=PLATEAU)
 

@@ -133,7 +133,11 @@ class DINO:
         return report
 
     def step(self, batch: Batch, seen: int) -> torch.Tensor:
-        """One step on a batch of this process, after `seen` samples over all processes.
+        """One step on a batch of this process, after `seen` samples over all processes: its views, and `step_on_views`."""
+        return self.step_on_views(*self.multi_crop(batch.to(self.group.device)), seen)
+
+    def step_on_views(self, global_GBCHW: torch.Tensor, local_VBCHW: torch.Tensor, seen: int) -> torch.Tensor:
+        """One step on the views of a batch of this process, after `seen` samples over all processes.
 
         Its randomness is a function of the seed, the samples and `seen`, so that a resumed run continues exactly. Batches of the
         processes may differ in size, or be empty, where images could not be read: every image weighs the same.
@@ -143,10 +147,10 @@ class DINO:
         """
         torch.manual_seed(hash((self.config.seed, seen, self.group.rank)) & 0xFFFFFFFF)  # stochastic depth
         self.student.train()
-        images = self._images_of_all(len(batch))
+        batch_size = global_GBCHW.shape[1]
+        images = self._images_of_all(batch_size)
         if self._normalizes_batches and not images:
             return torch.zeros((), device=self.group.device)  # no batch, no statistics: the step is left out
-        global_GBCHW, local_VBCHW = self.multi_crop(batch.to(self.group.device))
         views = [global_GBCHW, local_VBCHW] if len(local_VBCHW) else [global_GBCHW]
 
         with self._mixed_precision():
@@ -155,7 +159,7 @@ class DINO:
             student_VBK, embeddings_VBD = self._student_over_ranks(views)
         targets_GBK = self.targets(teacher_GBK, self.schedules.teacher_temperature(seen))
         # DDP takes the plain mean over processes, as if their batches were equal.
-        weight = len(batch) * self.group.world_size / images.clamp(min=1)
+        weight = batch_size * self.group.world_size / images.clamp(min=1)
         loss = dino_loss(student_VBK, targets_GBK, self.config.student_temp) * weight
         objective = loss
         if self.config.koleo_weight:

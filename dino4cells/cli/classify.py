@@ -34,9 +34,10 @@ def classify(
     A head learns on features; with --use_pretrained_features False on images, there with --train_feature_extractor True together with
     the backbone.
     """
+    overrides = {**overrides_of(context), "classification.label": label, "classification.group": group}
+
     from dino4cells import steps
 
-    overrides = {**overrides_of(context), "classification.label": label, "classification.group": group}
     settings = steps.configuration(config, "", overrides)
     wanted = settings.classification
     if wanted.train_protein or wanted.train_cell_type:

@@ -22,9 +22,11 @@ def show_config(
 
         print(page(), end="")
         return
+    overrides = overrides_of(context)
+
     from dino4cells import steps
 
-    resolved = steps.configuration(config, preset, overrides_of(context))
+    resolved = steps.configuration(config, preset, overrides)
     if not explain:
         print(resolved.to_yaml(), end="")
         return

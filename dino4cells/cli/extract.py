@@ -32,12 +32,13 @@ def extract(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write the features of every cell, a row each, in the order of the metadata."""
+    overrides = overrides_of(context)
+
     from dino4cells import steps
     from dino4cells.cluster.gpus import gpus_of
     from dino4cells.cluster.launchers import processes_of
     from dino4cells.features.published import is_features_file
 
-    overrides = overrides_of(context)
     if channels:
         overrides["embedding.channels"] = channels
     model = model or str(overrides.get("embedding.pretrained_weights", ""))

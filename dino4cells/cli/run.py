@@ -28,13 +28,14 @@ def run(
 
     Without a configuration it starts from the preset small, for simulated cells from small-fluorescence.
     """
+    overrides = shlex.join(f"{key}={value}" for key, value in overrides_of(context).items())
+
     from dino4cells import steps, storage, summary
     from dino4cells.cluster.launchers import processes_of
     from dino4cells.pipelines.local import run_locally
 
     started = datetime.now()
     preset = steps.preset_for(preset, config, data)
-    overrides = shlex.join(f"{key}={value}" for key, value in overrides_of(context).items())
     # What can be known to fail is refused now, and not after hours of training.
     processes_of(launcher, processes)
     steps.check_run(config, preset, overrides, data=data, label=label, group=group)

@@ -20,13 +20,15 @@ def train(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Train a model on images of single cells, without labels. An interrupted run goes on where it stopped."""
+    overrides = overrides_of(context)  # a word that is no option is refused before torch is imported, which takes seconds
+
     from dino4cells import steps
     from dino4cells.cluster.gpus import gpus_of
     from dino4cells.cluster.launchers import processes_of
 
     numbers = gpus_of(gpus)
     card = steps.train(
-        steps.configuration(config, preset, overrides_of(context)),
+        steps.configuration(config, preset, overrides),
         data=data or None,
         output=output or None,
         overwrite=overwrite,

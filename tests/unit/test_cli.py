@@ -50,11 +50,18 @@ def test_without_a_command_the_help_is_shown(dino4cells: Callable[..., Any]) -> 
     assert {"simulate", "config", "data", "train", "extract", "classify", "run", "pipeline"} <= set(COMMANDS[""].commands)
 
 
-def test_version_and_help_do_not_wait_for_torch() -> None:
-    code = "import sys; sys.argv = ['dino4cells', 'train', '--help']\nfrom dino4cells.cli import app\n"
-    code += "try: app()\nfinally: print('torch' in sys.modules, 'kfp' in sys.modules)"
+SLOW = ("torch", "torchvision", "timm", "numpy", "pandas", "pyarrow", "scipy", "sklearn", "matplotlib", "kfp", "kubernetes", "s3fs")
+
+
+@pytest.mark.parametrize("words", ["--help", "--version", "train --help", "data --help", "train --epchs 3", "extract --modle m"])
+def test_help_version_and_refused_options_wait_for_no_large_package(words: str) -> None:
+    code = f"""import sys; sys.argv = ["dino4cells", *{words.split()!r}]
+from dino4cells.cli import main
+try: main()
+finally: print(*sorted({set(SLOW)!r} & set(sys.modules)), "dino4cells" in sys.modules)"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == "False False", done.stderr
+    assert done.stdout.splitlines()[-1] == "True", done.stderr
+    assert done.returncode == (0 if words.endswith(("--help", "--version")) else 2)
 
 
 def test_config_prints_what_is_read_back(dino4cells: Callable[..., Any], tmp_path: Path) -> None:

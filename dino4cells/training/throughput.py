@@ -6,12 +6,14 @@ import resource
 import sys
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from dino4cells.training.distributed import ProcessGroup, max_over_ranks
 
+_STATUS = Path("/proc/self/status")
 WORTH_SAYING = 0.03  # share of waiting below which nobody can gain anything by better reading
 
 
@@ -90,5 +92,8 @@ def peak_memory_gib(device: torch.device) -> float:
     """The most memory in GiB that tensors have held on a GPU, or that this process has held in main memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
+    if _STATUS.exists():  # Linux; there `ru_maxrss` begins with what the process held that started this one
+        most = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(most.split()[1]) / 2**20
     unit = 1 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

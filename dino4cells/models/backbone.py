@@ -22,6 +22,10 @@ class Backbone(nn.Module):
     embed_dim: int
     smallest_side: int
 
+    def seen_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of what is looked at in an image: images that agree in it may be embedded together, cropped to it."""
+        return height, width
+
     def attention_maps(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """What the class token of the last block attends to: (B, heads, rows, columns), where the network has one.
 

@@ -75,6 +75,13 @@ class DinoVisionTransformer(VisionTransformer, Backbone):
         weights_BNT: torch.Tensor = scores_BN1T.float().softmax(dim=-1)[:, :, 0]
         return weights_BNT[..., 1:].reshape(*weights_BNT.shape[:2], height // self.patch_side, width // self.patch_side)
 
+    def seen_size(self, height: int, width: int) -> tuple[int, int]:
+        """Whole patches; an image that is no square but has the stored grid stays as it is, since its positions are others (`positions`)."""
+        rows, columns = height // self.patch_side, width // self.patch_side
+        if height != width and rows == columns == math.isqrt(self.pos_embed.shape[1] - 1):
+            return height, width
+        return rows * self.patch_side, columns * self.patch_side
+
     @property
     def patch_side(self) -> int:
         """Height and width of a patch in pixels."""

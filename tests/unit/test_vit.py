@@ -212,3 +212,15 @@ def test_attention_maps_are_what_the_class_token_gives_each_patch_in_the_last_bl
 def test_patches_begin_as_convolutions_of_pytorch_do() -> None:
     weight = build_backbone("vit_tiny", 8, 32, 5).patch_embed.proj.weight
     torch.testing.assert_close(weight.abs().max().item(), (5 * 8 * 8) ** -0.5, rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("size", [(37, 50), (33, 32), (32, 39), (40, 40), (47, 47), (8, 15), (32, 32)])
+def test_an_image_cropped_to_its_seen_size_has_the_same_embedding(tiny: DinoVisionTransformer, size: tuple[int, int]) -> None:
+    image = torch.randn(1, 4, *size, generator=torch.Generator().manual_seed(0))
+    height, width = tiny.seen_size(*size)
+    with torch.inference_mode():
+        torch.testing.assert_close(tiny(image[:, :, :height, :width]), tiny(image), rtol=0, atol=1e-6)
+
+
+def test_images_of_many_sizes_have_few_seen_sizes(tiny: DinoVisionTransformer) -> None:
+    assert {tiny.seen_size(height, width) for height in range(40, 48) for width in range(56, 64)} == {(40, 56)}

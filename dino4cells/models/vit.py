@@ -76,7 +76,7 @@ class DinoVisionTransformer(VisionTransformer, Backbone):
         return weights_BNT[..., 1:].reshape(*weights_BNT.shape[:2], height // self.patch_side, width // self.patch_side)
 
     def seen_size(self, height: int, width: int) -> tuple[int, int]:
-        """Whole patches; an image that is no square but has the stored grid stays as it is, since its positions are others (`positions`)."""
+        """Whole patches; all of an image that is no square and has the stored grid, since its positions are others (`positions`)."""
         rows, columns = height // self.patch_side, width // self.patch_side
         if height != width and rows == columns == math.isqrt(self.pos_embed.shape[1] - 1):
             return height, width

@@ -20,6 +20,7 @@ from typing import Any
 
 import fsspec
 
+from dino4cells.cache import Cache
 from dino4cells.errors import StorageError
 from dino4cells.storage_errors import S3_SCHEMES, explain, explained, s3_endpoint
 
@@ -29,7 +30,8 @@ ATTEMPTS = 4
 BODY_ATTEMPTS = 2
 CONNECT_SECONDS = 5
 READ_SECONDS = 15
-CONNECTIONS = 32
+# Requests at a time and process: a batch goes out at once. One core signs and reads about a thousand a second, however long each takes.
+CONNECTIONS = 64
 
 Range = tuple[str, "int | None", "int | None"]
 """A URL and the bytes of its file that are meant: first, and behind the last."""
@@ -119,13 +121,39 @@ def read_text(url: str) -> str:
         raise StorageError(f"{url}: not a UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8.") from error
 
 
-def read_many(urls: Sequence[str]) -> list[bytes | StorageError]:
-    """The contents of many files, asked for at once where the storage can; a failure stands at its place as a value."""
-    return read_ranges([(url, None, None) for url in urls])
+def read_many(urls: Sequence[str], cache: Cache | None = None) -> list[bytes | StorageError]:
+    """The contents of many files, asked for at once where the storage can; a failure stands at its place as a value.
+
+    Args:
+        urls: of the files.
+        cache: keeps what comes over a network, and is asked first.
+    """
+    return read_ranges([(url, None, None) for url in urls], cache)
 
 
-def read_ranges(ranges: Sequence[Range]) -> list[bytes | StorageError]:
+def read_ranges(ranges: Sequence[Range], cache: Cache | None = None) -> list[bytes | StorageError]:
     """As `read_many`, of each file the bytes from one place (included) to another (not included); None: its beginning, its end."""
+    if cache is None:
+        return _fetch(ranges)
+    keys = [_cache_key(*wanted) for wanted in ranges]
+    results: list[bytes | StorageError | None] = [cache.get(key) if key else None for key in keys]
+    missing = [index for index, result in enumerate(results) if result is None]
+    for index, content in zip(missing, _fetch([ranges[index] for index in missing]), strict=True):
+        key, results[index] = keys[index], content
+        if key and isinstance(content, bytes):
+            cache.put(key, content)
+    return [result for result in results if result is not None]
+
+
+def _cache_key(url: str, start: int | None, end: int | None) -> str | None:
+    """What a cache knows a range by; None for one that it does not keep, on this machine or in this process's memory."""
+    if is_local(url) or url.startswith("memory://"):
+        return None
+    place = f"{s3_endpoint() or 'AWS'} {_plain(url)}" if url.startswith(S3_SCHEMES) else url
+    return f"{place} {start}-{end}"
+
+
+def _fetch(ranges: Sequence[Range]) -> list[bytes | StorageError]:
     results: list[bytes | StorageError] = [b""] * len(ranges)
     stores: dict[str, list[int]] = {}
     for index, (url, _, _) in enumerate(ranges):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -117,8 +118,14 @@ def _pad(images: list[torch.Tensor], keys: list[EpochAndIndex], failures: tuple[
     mixed = len({image.dtype for image in images}) > 1
     dtype = torch.float32 if mixed else images[0].dtype if images else torch.uint8
     padded = torch.zeros(len(images), channels, height, width, dtype=dtype)
-    for target, image in zip(padded, images, strict=True):
-        target[:, : image.shape[1], : image.shape[2]] = image / 255 if mixed and image.dtype == torch.uint8 else image
+    for target, image in zip(padded.numpy(), images, strict=True):
+        # By numpy: torch would start threads for it in the thread that reads, beside those of the step.
+        pixels = image.numpy()
+        place = target[:, : pixels.shape[1], : pixels.shape[2]]
+        if mixed and image.dtype == torch.uint8:
+            np.divide(pixels, np.float32(255), out=place)
+        else:
+            place[...] = pixels
     epochs, indices = (torch.tensor([key[place] for key in keys], dtype=torch.int64) for place in (0, 1))
     return Batch(padded, sizes, indices, epochs, failures)
 

@@ -7,7 +7,6 @@ largest of their type (65535 for 16 bits, whatever part of them the camera uses)
 from __future__ import annotations
 
 import re
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from torchvision.io import ImageReadMode, decode_image
 
 from dino4cells.data.npy import NPY_MAGIC, decode_npy
+from dino4cells.data.png import PNG_MAGIC, decode_png
 from dino4cells.data.tiff import MAX_CHANNELS, decode_tiff
 from dino4cells.errors import DataError
 
@@ -23,8 +23,6 @@ __all__ = ["MAX_CHANNELS", "Picture", "decode", "decode_picture"]
 
 TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 JPEG_MAGIC = b"\xff\xd8\xff"
-PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-PNG_COLOUR_TYPE, PNG_PALETTE = 25, 3  # byte of the header, and its value
 
 _PLACE_IN_TORCHVISION = re.compile(r"^.*\.cpp:\d+, ")
 
@@ -69,9 +67,9 @@ def decode_picture(content: bytes, where: str) -> Picture:
         elif content.startswith(NPY_MAGIC):
             pixels, depth, kind = *_in_range(decode_npy(content), "NPY"), "NPY"
         elif content.startswith(PNG_MAGIC):
-            pixels, depth, kind = *_scaled(_decode_png(content)), "PNG"
+            pixels, depth, kind = *_in_range(decode_png(content), "PNG"), "PNG"
         elif content.startswith(JPEG_MAGIC):
-            pixels, depth, kind = _decode_compressed(content, ImageReadMode.UNCHANGED), "8-bit", "JPEG"
+            pixels, depth, kind = _decode_jpeg(content), "8-bit", "JPEG"
         else:
             raise ValueError("it does not begin as a PNG, JPEG, TIFF or NPY does")
     except (RuntimeError, ValueError) as error:
@@ -94,39 +92,11 @@ def _in_range(array: NDArray[np.generic], kind: str) -> tuple[torch.Tensor, str]
         return real, f"{array.dtype.name}"
     if array.dtype.kind != "u" or array.dtype.itemsize > 2:
         raise ValueError(f"{kind} of type {array.dtype}; uint8, uint16 and floating point numbers in [0, 1] are supported")
-    native = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
-    return _scaled(torch.from_numpy(native if native.flags.writeable else native.copy()))
+    if array.dtype.itemsize == 2:
+        return torch.from_numpy(np.divide(array, np.float32(65535), dtype=np.float32)), "16-bit"
+    return torch.from_numpy(array if array.flags.writeable else array.copy()), "8-bit"
 
 
-def _scaled(pixels: torch.Tensor) -> tuple[torch.Tensor, str]:
-    if pixels.dtype == torch.uint8:
-        return pixels, "8-bit"
-    return pixels.to(torch.float32) / 65535, "16-bit"
-
-
-def _decode_compressed(content: bytes, mode: ImageReadMode) -> torch.Tensor:
-    buffer = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-    image: torch.Tensor = decode_image(buffer, mode=mode)
+def _decode_jpeg(content: bytes) -> torch.Tensor:
+    image: torch.Tensor = decode_image(torch.frombuffer(bytearray(content), dtype=torch.uint8), mode=ImageReadMode.UNCHANGED)
     return image
-
-
-def _decode_png(content: bytes) -> torch.Tensor:
-    # torchvision dies of a segmentation fault, and the run with it, where libpng finds damage; so it is looked for first.
-    if not _png_is_whole(content):
-        raise ValueError("the PNG is truncated or damaged")
-    # Unchanged, a palette would come back as the numbers of its colours.
-    palette = content[PNG_COLOUR_TYPE] == PNG_PALETTE
-    return _decode_compressed(content, ImageReadMode.RGB if palette else ImageReadMode.UNCHANGED)
-
-
-def _png_is_whole(content: bytes) -> bool:
-    """Whether every chunk up to the last agrees with its checksum (PNG specification, §5.3)."""
-    start, view = len(PNG_MAGIC), memoryview(content)
-    while start + 12 <= len(content):
-        kind, end = content[start + 4 : start + 8], start + 8 + int.from_bytes(content[start : start + 4], "big")
-        if zlib.crc32(view[start + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
-            return False
-        if kind == b"IEND":
-            return True
-        start = end + 4
-    return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.reference.images import read_image, write_images
 from dino4cells.data.images import decode
 from dino4cells.errors import DataError
 
 HEIGHT, WIDTH = 20, 30
+ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))  # first row, column; steps
 Array = NDArray[np.uint8] | NDArray[np.uint16]
 
 
@@ -34,16 +37,25 @@ def png(array: Array) -> bytes:
     return saved(Image.fromarray(array))
 
 
-def png_of_16_bits(array: Array) -> bytes:
-    """A colour PNG of 16 bits, which Pillow cannot write (PNG specification, §5 and §11)."""
-    height, width, channels = array.shape
+def png_by_hand(array: Array, interlaced: bool = False, width: int | None = None, damage: bytes = b"") -> bytes:
+    """A PNG as Pillow cannot write it, of 8 or 16 bits (PNG specification, §5, §8 and §11).
+
+    Args:
+        interlaced: in the seven passes of Adam7.
+        width: what the header says, in place of the truth.
+        damage: bytes at the beginning of the compressed pixels, whose checksum is right.
+    """
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
-    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    height, true_width, channels = array.shape
+    passes = [array[top::down, left::right] for top, left, down, right in ADAM7] if interlaced else [array]
+    rows = b"".join(b"\0" + row.astype(row.dtype.newbyteorder(">")).tobytes() for part in passes if part.size for row in part)
+    bits = 8 * array.dtype.itemsize
+    header = struct.pack(">IIBBBBB", width or true_width, height, bits, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, interlaced)
+    compressed = damage + zlib.compress(rows)[len(damage) :]
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", compressed) + chunk(b"IEND", b"")
 
 
 def tiff(array: Array, **options: object) -> bytes:
@@ -84,11 +96,35 @@ def test_a_png_of_16_bits_is_scaled_to_one(channels: int) -> None:
     array = pixels(HEIGHT, WIDTH, channels, bits=16)
     array[0, 0], array[0, 1] = 0, 65535
 
-    image = decode(png_of_16_bits(array), "cell.png")
+    image = decode(png_by_hand(array), "cell.png")
 
     assert image.dtype == torch.float32
     assert (image.min(), image.max()) == (0, 1)
     torch.testing.assert_close(image.double(), channels_first(array).double() / 65535, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_an_interlaced_png_is_the_image_that_was_saved(bits: int, channels: int) -> None:
+    array = pixels(HEIGHT, WIDTH, channels, bits=bits)
+
+    assert torch.equal(decode(png_by_hand(array, interlaced=True), "cell.png"), decode(png_by_hand(array), "cell.png"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "channels"), [("png", 1), ("png", 3), ("png", 4), ("png16", 1), ("png16", 4), ("tiff", 3), ("tiff", 4), ("tiff16", 4)]
+)
+def test_the_pixels_of_a_cell_are_those_that_scikit_image_reads(kind: str, channels: int, tmp_path: Path) -> None:
+    """The drawn cells are compressed with all the filters that encoders choose from."""
+    path = write_images(tmp_path, 1, side=67, channels=channels, format=kind)[0]
+    expected = channels_first(read_image(path))
+    image = decode(path.read_bytes(), str(path)).double()
+
+    if kind.endswith("16"):
+        image = (image * 65535).round()
+    if kind == "png16" and channels > 1:
+        image = image // 256  # all that scikit-image reads of it
+    assert torch.equal(image.long(), expected)
 
 
 @pytest.mark.parametrize("transparency", [None, 3])
@@ -167,7 +203,7 @@ def test_a_file_of_another_kind_says_what_is_read_here(content: bytes) -> None:
 
 WHOLE = {
     "png": png(pixels(HEIGHT, WIDTH, 4)),
-    "png of 16 bits": png_of_16_bits(pixels(HEIGHT, WIDTH, 3, bits=16)),
+    "png of 16 bits": png_by_hand(pixels(HEIGHT, WIDTH, 3, bits=16)),
     "jpeg": saved(Image.fromarray(pixels(HEIGHT, WIDTH, 3)), "JPEG"),
     "tiff": tiff(pixels(HEIGHT, WIDTH, bits=16)),
     "compressed tiff": tiff(pixels(5, HEIGHT, WIDTH, bits=16), photometric="minisblack", compression="zlib"),
@@ -195,6 +231,19 @@ def test_a_damaged_png_is_an_error_wherever_the_damage_is(kind: str) -> None:
         content = bytearray(whole)
         content[place] ^= 0x41
         assert "the PNG is truncated or damaged" in reason(bytes(content))
+
+
+def test_a_png_that_promises_more_than_it_holds_takes_no_memory() -> None:
+    for bits in (8, 16):
+        array = pixels(HEIGHT, WIDTH, 4, bits=bits)
+        assert "it cannot hold 2147483647 × 20 pixels" in reason(png_by_hand(array, width=2**31 - 1))
+        assert "the PNG is truncated or damaged" in reason(png_by_hand(array, width=WIDTH + 1))
+
+
+@pytest.mark.parametrize("damage", [b"\x78\x9c\xff", b"\0", b"\x78\x01\x01\0\0\xff\xff"], ids=["blocks", "header", "length"])
+def test_a_png_whose_checksums_hide_damage_is_an_error(damage: bytes) -> None:
+    for bits in (8, 16):
+        assert "the PNG is truncated or damaged" in reason(png_by_hand(pixels(HEIGHT, WIDTH, 4, bits=bits), damage=damage))
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "tiff", "compressed tiff"])

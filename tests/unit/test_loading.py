@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -116,7 +115,6 @@ def test_a_pass_that_is_forgotten_ends_its_thread_too() -> None:
     assert len(reading_threads()) == 1
 
     del batches
-    gc.collect()
 
     assert not reading_threads()
 

@@ -20,18 +20,10 @@ from typing import Any
 
 import fsspec
 
+from dino4cells import storage_s3
 from dino4cells.cache import Cache
 from dino4cells.errors import StorageError
-from dino4cells.storage_errors import S3_SCHEMES, explain, explained, s3_endpoint
-
-# botocore asks this often, with pauses that double up to about 1, 2 and 4 seconds (its standard mode).
-ATTEMPTS = 4
-# s3fs asks botocore again where the connection broke, an answer in the middle too.
-BODY_ATTEMPTS = 2
-CONNECT_SECONDS = 5
-READ_SECONDS = 15
-# Requests at a time and process: a batch goes out at once. One core signs and reads about a thousand a second, however long each takes.
-CONNECTIONS = 64
+from dino4cells.storage_errors import explain, explained
 
 Range = tuple[str, "int | None", "int | None"]
 """A URL and the bytes of its file that are meant: first, and behind the last."""
@@ -149,8 +141,8 @@ def _cache_key(url: str, start: int | None, end: int | None) -> str | None:
     """What a cache knows a range by; None for one that it does not keep, on this machine or in this process's memory."""
     if is_local(url) or url.startswith("memory://"):
         return None
-    place = f"{s3_endpoint() or 'AWS'} {_plain(url)}" if url.startswith(S3_SCHEMES) else url
-    return f"{place} {start}-{end}"
+    store = storage_s3.endpoint() if storage_s3.is_s3(url) else None
+    return f"{store} {storage_s3.plain(url)} {start}-{end}"
 
 
 def _fetch(ranges: Sequence[Range]) -> list[bytes | StorageError]:
@@ -163,7 +155,7 @@ def _fetch(ranges: Sequence[Range]) -> list[bytes | StorageError]:
         urls, starts, ends = (list(part) for part in zip(*(ranges[index] for index in indices), strict=True))
         try:
             fs, _ = _open(urls[0])
-            paths = [fs._strip_protocol(_plain(url)) for url in urls]
+            paths = [fs._strip_protocol(storage_s3.plain(url)) for url in urls]
             # Not fs.cat: it takes `*`, `?` and `[` in a file name for a pattern.
             contents = fs.cat_ranges(paths, starts=starts, ends=ends, on_error="return", **_whole_file(urls[0]))
         except Exception as error:
@@ -319,38 +311,13 @@ def _walk(directory: Path) -> Iterator[tuple[str, int]]:
 
 def _open(url: str) -> tuple[Any, str]:
     """The file system of a URL and the path in it. fsspec keeps instances by process, since s3fs does not survive a fork."""
-    is_s3 = url.startswith(S3_SCHEMES)
-    fs, path = fsspec.core.url_to_fs(_plain(url), **(_s3_options() if is_s3 else {}))
+    is_s3 = storage_s3.is_s3(url)
+    fs, path = fsspec.core.url_to_fs(storage_s3.plain(url), **(storage_s3.options() if is_s3 else {}))
     if is_s3:
-        fs.retries = BODY_ATTEMPTS
+        fs.retries = storage_s3.BODY_ATTEMPTS
     return fs, path
-
-
-def _plain(url: str) -> str:
-    return f"s3://{url.partition('://')[2]}" if url.startswith(S3_SCHEMES) else url
 
 
 def _whole_file(url: str) -> dict[str, int]:
     """Options of a read: s3fs asks for the size first, to read large objects in parts, which doubles the requests for images."""
-    return {"max_concurrency": 1} if url.startswith(S3_SCHEMES) else {}
-
-
-def _s3_options() -> dict[str, object]:
-    return {
-        # botocore would find these by itself; given here, other values open another connection.
-        "endpoint_url": s3_endpoint(),
-        "key": os.environ.get("AWS_ACCESS_KEY_ID"),
-        "secret": os.environ.get("AWS_SECRET_ACCESS_KEY"),
-        "token": os.environ.get("AWS_SESSION_TOKEN"),
-        # Other processes write too: what was listed a moment ago may be old.
-        "use_listings_cache": False,
-        "config_kwargs": {
-            "connect_timeout": CONNECT_SECONDS,
-            "read_timeout": READ_SECONDS,
-            "max_pool_connections": CONNECTIONS,
-            "retries": {"mode": "standard", "total_max_attempts": ATTEMPTS},
-            # Older servers, Kubeflow's MinIO among them, refuse the checksums that botocore adds by default.
-            "request_checksum_calculation": "when_required",
-            "response_checksum_validation": "when_required",
-        },
-    }
+    return {"max_concurrency": 1} if storage_s3.is_s3(url) else {}

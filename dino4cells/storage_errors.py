@@ -5,19 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
 from collections.abc import Iterator
 
 from botocore import exceptions as aws
 
+from dino4cells import storage_s3
 from dino4cells.errors import MissingFileError, StorageError
-
-S3_SCHEMES = ("s3://", "s3a://", "minio://")
-
-
-def s3_endpoint() -> str | None:
-    """The S3 endpoint that the environment names; None means AWS itself."""
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
 
 
 @contextlib.contextmanager
@@ -48,15 +41,17 @@ def explain(url: str, error: BaseException) -> StorageError:
         remedy = "change the permissions" if is_path else "check the credentials and what they allow"
         return StorageError(f"{url}: access is denied ({reason}); {remedy}.")
     if isinstance(error, (aws.ConnectionError, aws.HTTPClientError, ConnectionError, TimeoutError, asyncio.TimeoutError)):
-        if url.startswith(S3_SCHEMES):
+        if storage_s3.is_s3(url):
             kind = type(error).__name__
-            return StorageError(f"{url}: {s3_endpoint() or 'AWS'} does not answer ({kind}); check the network and AWS_ENDPOINT_URL.")
+            return StorageError(
+                f"{url}: {storage_s3.endpoint() or 'AWS'} does not answer ({kind}); check the network and AWS_ENDPOINT_URL."
+            )
         return StorageError(f"{url}: the store does not answer ({reason}); check the address, that it runs, and the network.")
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return StorageError(f"{url}: the disk is full; free some space or write elsewhere.")
     if isinstance(error, OSError) and is_path:
         return StorageError(f"{url}: cannot be read or written ({reason}); check the path.")
     if isinstance(error, (ImportError, ValueError)) and "://" in url:
-        remedy = "correct AWS_ENDPOINT_URL or the address" if url.startswith(S3_SCHEMES) else "use a path, s3://… or what fsspec knows"
+        remedy = "correct AWS_ENDPOINT_URL or the address" if storage_s3.is_s3(url) else "use a path, s3://… or what fsspec knows"
         return StorageError(f"{url}: this address cannot be opened ({reason}); {remedy}.")
     return StorageError(f"{url}: cannot be read or written ({reason}); check the address and the store.")

@@ -36,6 +36,7 @@ TRANSFORM_SECTIONS: Final = (
 _NOT_FOR_TRAINING: Final = frozenset(
     {
         *("root", "data_path", "file_pattern", "output_dir", "saveckp_freq", "checkpoint_minutes", "num_workers", "max_bad_images"),
+        *("cache_dir", "cache_gb"),
         *("num_channels", "local_crops_scale"),
     }
 )

@@ -81,6 +81,11 @@ class ModelConfig(Section):
     sample_single_cells: bool = Field(default=False, description="Group rows by ID and draw one row of each group per epoch.")
     max_bad_images: float = Field(default=0.01, ge=0, le=1, description="Fraction of images that may be unreadable before training stops.")
     num_workers: int = Field(default=10, ge=0, description="Processes that read images, per training process.")
+    cache_dir: str | None = Field(
+        default=None,
+        description="Directory of this machine where images of an object store are kept for later epochs and runs; empty: nowhere.",
+    )
+    cache_gb: float = Field(default=20.0, gt=0, description="Most that cache_dir may hold, in GB (10⁹ bytes).")
 
     epochs: int = Field(default=100, ge=1, description="Passes over the data.")
     batch_size_per_gpu: int = Field(default=64, ge=1, description="Images per step and process.")
@@ -128,6 +133,13 @@ class ModelConfig(Section):
         patch = info.data.get("patch_size")
         if patch and value % patch and info.data.get("arch", "").startswith("vit_"):
             raise ValueError(f"must be a multiple of patch_size ({patch})")
+        return value
+
+    @field_validator("cache_dir")
+    @classmethod
+    def _on_this_machine(cls, value: str | None) -> str | None:
+        if value is not None and "://" in value:
+            raise ValueError("must be a directory of this machine, no URL")
         return value
 
     @field_validator("channels")

@@ -1,4 +1,4 @@
-"""Judge features by classifiers that never saw the cells they are judged on (no files, no torch).
+"""Judge features by classifiers that never saw the cells they are judged on (no files).
 
 `make_folds` splits the cells once, `cross_validate` judges any features on that split, `fit_classifier` gives the classifier to keep.
 

@@ -7,9 +7,10 @@ from typing import Literal
 
 import numpy as np
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from dino4cells.classify.knn import nearest_neighbours
+from dino4cells.classify.knn import nearest_neighbours, predict_by_neighbours
 from dino4cells.classify.metrics import Scores, score
 from dino4cells.classify.probe import linear_probe
 from dino4cells.classify.splits import Folds
@@ -67,8 +68,10 @@ def fit_classifier(
         DataError: The shapes disagree or a feature is not finite.
     """
     rows = _checked(features, labels)
-    knn = classifier == "knn"
-    model = nearest_neighbours(min(neighbours, len(rows)), standardize=standardize) if knn else linear_probe()
+    if classifier == "knn":
+        model = nearest_neighbours(min(neighbours, len(rows)), standardize=standardize)
+    else:
+        model, rows = linear_probe(), rows.astype(np.float64, copy=False)
     with _threads_for(rows):
         return model.fit(rows, np.asarray(labels, dtype=np.str_))
 
@@ -106,8 +109,7 @@ def cross_validate(
     predictions = np.zeros_like(names)
     with _threads_for(rows):
         for train, test in folds:
-            fitted = fit_classifier(rows[train], names[train], classifier, neighbours, standardize)
-            predictions[test] = fitted.predict(rows[test])
+            predictions[test] = _predicted(rows[train], names[train], rows[test], classifier, neighbours, standardize)
     return CrossValidation(
         classifier=classifier,
         neighbours=neighbours,
@@ -119,14 +121,27 @@ def cross_validate(
     )
 
 
+def _predicted(
+    known: np.ndarray, labels: np.ndarray, cells: np.ndarray, classifier: Classifier, neighbours: int, standardize: bool
+) -> np.ndarray:
+    """What the classifier that `fit_classifier` gives predicts; neighbours are found by a search of our own, which scales."""
+    if classifier == "linear":
+        return np.asarray(fit_classifier(known, labels, classifier).predict(cells))
+    if standardize:
+        scaler = StandardScaler().fit(known)
+        known, cells = scaler.transform(known), scaler.transform(cells)
+    return predict_by_neighbours(known, labels, cells, neighbours)
+
+
 def _threads_for(rows: np.ndarray) -> threadpool_limits:
     """One thread for small features: in thousands of small products threads only wait for each other (on a busy machine 40 s for 1 s)."""
     return threadpool_limits(limits=1 if rows.size < SMALL else None)
 
 
 def _checked(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The features as (N, D) float64, so that the length of a vector does not reach the cosine through rounding."""
-    rows = np.asarray(features, dtype=np.float64)
+    """The features as (N, D) float32 or float64."""
+    rows = np.asarray(features)
+    rows = rows if rows.dtype == np.float32 else rows.astype(np.float64, copy=False)
     if rows.ndim != 2 or len(rows) != len(labels):
         raise DataError(f"Features of shape {rows.shape} do not fit {len(labels)} labels: give one row of numbers for each cell.")
     broken = np.flatnonzero(~np.isfinite(rows).all(axis=1))

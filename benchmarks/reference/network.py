@@ -6,6 +6,7 @@ Dimensions: B images of a view, N images of all views, C channels, T tokens, D w
 from __future__ import annotations
 
 import math
+import warnings
 
 import torch
 import torch.nn.functional as F
@@ -112,7 +113,9 @@ class PlainHead(nn.Module):
     def __init__(self, width: int, hidden: int, bottleneck: int, prototypes: int) -> None:
         super().__init__()
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, bottleneck))
-        self.last_layer = nn.utils.weight_norm(nn.Linear(bottleneck, prototypes, bias=False))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # PyTorch's newer weight norm names its parameters otherwise
+            self.last_layer = nn.utils.weight_norm(nn.Linear(bottleneck, prototypes, bias=False))
         self.last_layer.weight_g.data.fill_(1)
         self.last_layer.weight_g.requires_grad = False
 

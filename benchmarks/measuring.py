@@ -5,11 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import platform
+import re
 import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -68,7 +70,13 @@ def seconds(work: Callable[[], object], *, rounds: int = 5, warm_up: int = 1) ->
 
 
 def peak_memory_mib() -> float:
-    """The most memory that this process has held so far, in MiB."""
+    """The most memory that this process has held so far, in MiB.
+
+    Linux says it of the process's own memory; `ru_maxrss` begins with what the process that started it had held.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE)[1]) / 1024  # type: ignore[index]
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

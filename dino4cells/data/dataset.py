@@ -6,15 +6,17 @@ Dimensions: B batch, C channels, H height, W width.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from dino4cells.data.images import to_unit_range
 from dino4cells.data.sampler import EpochAndIndex
 from dino4cells.data.source import ImageSource
 from dino4cells.errors import DataError, Dino4CellsError, StorageError
+
+__all__ = ["Batch", "CellImages", "to_unit_range"]
 
 CACHE_BYTES = 512 * 2**20
 
@@ -24,7 +26,7 @@ class Batch:
     """Images as stored, padded with zeros at the right and bottom to one tensor.
 
     Attributes:
-        images_BCHW: uint8, or float32 in [0, 1].
+        images_BCHW: uint8, uint16, or float32 in [0, 1].
         sizes_B2: true height and width of each image.
         index_B: row of the metadata; epoch_B: which draw of that row it is (`EpochAndIndex`).
         failures: (row, reason) of the images of this batch that could not be read; they are not in the tensors.
@@ -40,8 +42,11 @@ class Batch:
         return len(self.index_B)
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on `device`."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+        """The same batch on `device`; on a GPU, which cannot do much with 16-bit integers, in place of them float32 in [0, 1]."""
+        moved = self._map(lambda tensor: tensor.to(device, non_blocking=True))
+        if device.type == "cuda" and moved.images_BCHW.dtype == torch.uint16:
+            return replace(moved, images_BCHW=to_unit_range(moved.images_BCHW))
+        return moved
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory (called by DataLoader too)."""
@@ -120,16 +125,7 @@ def _pad(images: list[torch.Tensor], keys: list[EpochAndIndex], failures: tuple[
     padded = torch.zeros(len(images), channels, height, width, dtype=dtype)
     for target, image in zip(padded.numpy(), images, strict=True):
         # By numpy: torch would start threads for it in the thread that reads, beside those of the step.
-        pixels = image.numpy()
-        place = target[:, : pixels.shape[1], : pixels.shape[2]]
-        if mixed and image.dtype == torch.uint8:
-            np.divide(pixels, np.float32(255), out=place)
-        else:
-            place[...] = pixels
+        pixels = (to_unit_range(image) if mixed else image).numpy()
+        target[:, : pixels.shape[1], : pixels.shape[2]] = pixels
     epochs, indices = (torch.tensor([key[place] for key in keys], dtype=torch.int64) for place in (0, 1))
     return Batch(padded, sizes, indices, epochs, failures)
-
-
-def to_unit_range(images: torch.Tensor) -> torch.Tensor:
-    """uint8 0..255 to float32 in [0, 1]; float images are returned as they are."""
-    return images.to(torch.float32) / 255 if images.dtype == torch.uint8 else images

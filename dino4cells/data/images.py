@@ -1,7 +1,7 @@
 """Decoding: encoded bytes to a tensor of channels.
 
-A decoded image is C×H×W: uint8 as stored, or float32 in [0, 1] when the file holds more than eight bits. Integers are divided by the
-largest of their type (65535 for 16 bits, whatever part of them the camera uses); floating point numbers must lie in [0, 1] already.
+A decoded image is C×H×W, as stored: uint8, uint16, or floating point numbers in [0, 1] as float32. Where a network or a person wants
+integers in [0, 1], they are divided by the largest of their type: 65535 for 16 bits, whatever part of them the camera uses.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ from dino4cells.data.png import PNG_MAGIC, decode_png
 from dino4cells.data.tiff import MAX_CHANNELS, decode_tiff
 from dino4cells.errors import DataError
 
-__all__ = ["MAX_CHANNELS", "Picture", "decode", "decode_picture"]
+__all__ = ["MAX_CHANNELS", "Picture", "decode", "decode_picture", "to_unit_range"]
 
 TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 JPEG_MAGIC = b"\xff\xd8\xff"
+
+LARGEST = {torch.uint8: 255, torch.uint16: 65535}
+"""The grey value that means 1."""
 
 _PLACE_IN_TORCHVISION = re.compile(r"^.*\.cpp:\d+, ")
 
@@ -32,7 +35,7 @@ class Picture:
     """A decoded image.
 
     Attributes:
-        pixels: (C, H, W), uint8, or float32 in [0, 1].
+        pixels: (C, H, W), uint8, uint16, or float32 in [0, 1].
         kind: what the file is, such as `16-bit TIFF`.
         channels: names of the channels, where the file gives them.
     """
@@ -43,7 +46,7 @@ class Picture:
 
 
 def decode(content: bytes, where: str) -> torch.Tensor:
-    """The pixels of `decode_picture`: (C, H, W) uint8, or float32 in [0, 1]."""
+    """The pixels of `decode_picture`: (C, H, W) uint8, uint16, or float32 in [0, 1]."""
     return decode_picture(content, where).pixels
 
 
@@ -79,7 +82,7 @@ def decode_picture(content: bytes, where: str) -> Picture:
 
 
 def _in_range(array: NDArray[np.generic], kind: str) -> tuple[torch.Tensor, str]:
-    """Pixels of an array in uint8 or in [0, 1], and what they were."""
+    """Pixels of an array in uint8, uint16 or in [0, 1], and what they were."""
     if array.dtype.kind == "b":
         return torch.from_numpy(array.astype(np.uint8) * np.uint8(255)), "1-bit"
     if array.dtype.kind == "f":
@@ -92,9 +95,14 @@ def _in_range(array: NDArray[np.generic], kind: str) -> tuple[torch.Tensor, str]
         return real, f"{array.dtype.name}"
     if array.dtype.kind != "u" or array.dtype.itemsize > 2:
         raise ValueError(f"{kind} of type {array.dtype}; uint8, uint16 and floating point numbers in [0, 1] are supported")
-    if array.dtype.itemsize == 2:
-        return torch.from_numpy(np.divide(array, np.float32(65535), dtype=np.float32)), "16-bit"
-    return torch.from_numpy(array if array.flags.writeable else array.copy()), "8-bit"
+    native = array.astype(array.dtype.newbyteorder("="), copy=not array.flags.writeable)
+    return torch.from_numpy(native), f"{8 * array.dtype.itemsize}-bit"
+
+
+def to_unit_range(images: torch.Tensor) -> torch.Tensor:
+    """Grey values of 8 or 16 bits to float32 in [0, 1]; floating point images are returned as they are."""
+    largest = LARGEST.get(images.dtype)
+    return images if largest is None else images.to(torch.float32) / largest
 
 
 def _decode_jpeg(content: bytes) -> torch.Tensor:

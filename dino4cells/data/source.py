@@ -83,7 +83,7 @@ class ImageSource:
         """The kept channels of a row's image, from the contents of its files in order.
 
         Returns:
-            (C, H, W), uint8, or float32 in [0, 1]: what can be kept from epoch to epoch.
+            (C, H, W), uint8, uint16, or float32 in [0, 1]: what can be kept from epoch to epoch.
 
         Raises:
             DataError: the contents are no image of these channels.

@@ -12,6 +12,7 @@ from functools import reduce
 import torch
 
 from dino4cells.data.dataset import CellImages
+from dino4cells.data.images import LARGEST
 from dino4cells.data.modes import Mode
 from dino4cells.data.processes import in_processes, processes_for
 from dino4cells.data.source import ImageSource
@@ -43,7 +44,7 @@ class Moments:
             if not isinstance(image, torch.Tensor):
                 failures.append(str(image))
                 continue
-            values = image.to(torch.float64) if image.dtype == torch.uint8 else image.to(torch.float64) * 255
+            values = image.to(torch.float64) * (255 / LARGEST.get(image.dtype, 1))
             pixels += values[0].numel()
             total += values.sum(dim=(1, 2))
             squares += values.square().sum(dim=(1, 2))

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from dino4cells import storage
-from dino4cells.data.images import MAX_CHANNELS, Picture, decode_picture
+from dino4cells.data.images import MAX_CHANNELS, Picture, decode_picture, to_unit_range
 from dino4cells.data.layout import CHANNEL, CHANNEL_WIDTH, Layout
 from dino4cells.data.metadata import Metadata
 from dino4cells.errors import ConfigError, DataError, Dino4CellsError, StorageError
@@ -128,7 +128,7 @@ class StoredImages:
                 f"{place}: the strip has one tile of {width} px, which is the mask; correct {CHANNEL_WIDTH}, or set model.mask to ignore."
             )
         if self.layout.mask == "apply":
-            tiles = tiles * (tiles[-1:] > 0)
+            tiles = torch.where(tiles[-1:].bool(), tiles, tiles.new_zeros(()))
         return tiles[:-1].contiguous()
 
 
@@ -143,8 +143,7 @@ def _joined(pictures: Sequence[Picture], urls: Sequence[str]) -> Picture:
             raise DataError(f"{url}: the channels of one image have different sizes ({sizes} px, {urls[0]}); export them alike.")
     kinds = {picture.kind: None for picture in pictures}
     if len(kinds) > 1:
-        parts = [part.pixels / 255 if part.pixels.dtype == torch.uint8 else part.pixels for part in pictures]
-        return Picture(torch.cat(parts), " and ".join(kinds))
+        return Picture(torch.cat([to_unit_range(picture.pixels) for picture in pictures]), " and ".join(kinds))
     return Picture(torch.cat([picture.pixels for picture in pictures]), pictures[0].kind)
 
 

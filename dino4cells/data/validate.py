@@ -77,11 +77,10 @@ class Look:
             picture = self.stored.picture(row, whole(contents))
         except Dino4CellsError as error:
             return Seen(row, error=str(error), missing=isinstance(error, MissingFileError))
-        pixels = picture.pixels.contiguous()
-        flat = pixels.flatten(1)
-        constant = (flat.amin(dim=1) == flat.amax(dim=1)).nonzero().flatten().tolist()
-        digest = blake2b(repr((tuple(pixels.shape), pixels.dtype)).encode(), digest_size=DIGEST.itemsize)
-        digest.update(pixels.numpy().data)
+        pixels = picture.pixels.contiguous().numpy()
+        constant = np.flatnonzero(pixels.min(axis=(1, 2)) == pixels.max(axis=(1, 2))).tolist()
+        digest = blake2b(repr((pixels.shape, pixels.dtype)).encode(), digest_size=DIGEST.itemsize)
+        digest.update(pixels.data)
         channels, height, width = pixels.shape
         return Seen(row, (channels, height, width), picture.kind, picture.channels, tuple(constant), digest.digest())
 

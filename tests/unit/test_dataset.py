@@ -115,10 +115,19 @@ def test_a_batch_of_eight_and_sixteen_bit_images_lies_between_zero_and_one(tmp_p
     assert torch.equal(to_unit_range(batch.images_BCHW), batch.images_BCHW)
 
 
-def test_grey_levels_become_fractions_of_255() -> None:
-    levels = torch.arange(256, dtype=torch.uint8)
+def test_a_batch_of_sixteen_bit_images_is_as_stored(tmp_path: Path) -> None:
+    urls = [str(tmp_path / f"{row}.tif") for row in range(2)]
+    for row, url in enumerate(urls):
+        storage.write_bytes(url, tiff_of_16_bits(picture(row)))
 
-    assert torch.equal(to_unit_range(levels), torch.arange(256) / 255)
+    batch = CellImages(plain_source(urls, 3)).__getitems__([(0, 0), (0, 1)])
+
+    assert batch.images_BCHW.dtype == torch.uint16
+    for row in range(2):
+        height, width = batch.sizes_B2[row].tolist()
+        expected = torch.from_numpy(np.moveaxis(picture(row), -1, 0).astype(np.uint16) * 257)
+        assert torch.equal(batch.images_BCHW[row, :, :height, :width], expected)
+        assert int(batch.images_BCHW[row].long().count_nonzero()) == picture(row).size  # zeros around it
 
 
 # What cannot be read
@@ -172,9 +181,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     asked: list[str] = []
     read_many = storage.read_many
 
-    def counted(urls: Sequence[str]) -> list[bytes | storage.StorageError]:
+    def counted(urls: Sequence[str], *how: object) -> list[bytes | storage.StorageError]:
         asked.extend(urls)
-        return read_many(urls)
+        return read_many(urls, *how)
 
     monkeypatch.setattr(storage, "read_many", counted)
     return asked

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.reference.images import read_image, write_images
-from dino4cells.data.images import decode
+from dino4cells.data.images import decode, to_unit_range
 from dino4cells.errors import DataError
 
 HEIGHT, WIDTH = 20, 30
@@ -92,15 +92,21 @@ def test_a_png_of_8_bits_is_returned_as_stored(channels: tuple[int, ...]) -> Non
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_a_png_of_16_bits_is_scaled_to_one(channels: int) -> None:
+def test_a_png_of_16_bits_is_returned_as_stored(channels: int) -> None:
     array = pixels(HEIGHT, WIDTH, channels, bits=16)
-    array[0, 0], array[0, 1] = 0, 65535
 
     image = decode(png_by_hand(array), "cell.png")
 
-    assert image.dtype == torch.float32
-    assert (image.min(), image.max()) == (0, 1)
-    torch.testing.assert_close(image.double(), channels_first(array).double() / 65535, rtol=0, atol=1e-7)
+    assert image.dtype == torch.uint16
+    assert torch.equal(image.long(), channels_first(array))
+
+
+def test_grey_values_become_fractions_of_the_largest_of_their_type() -> None:
+    for kind, largest in ((torch.uint8, 255), (torch.uint16, 65535)):
+        levels = torch.arange(largest + 1)
+        assert torch.equal(to_unit_range(levels.to(kind)), levels / largest)
+    fractions = torch.rand(9)
+    assert to_unit_range(fractions) is fractions
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -118,13 +124,11 @@ def test_the_pixels_of_a_cell_are_those_that_scikit_image_reads(kind: str, chann
     """The drawn cells are compressed with all the filters that encoders choose from."""
     path = write_images(tmp_path, 1, side=67, channels=channels, format=kind)[0]
     expected = channels_first(read_image(path))
-    image = decode(path.read_bytes(), str(path)).double()
+    image = decode(path.read_bytes(), str(path)).long()
 
-    if kind.endswith("16"):
-        image = (image * 65535).round()
     if kind == "png16" and channels > 1:
         image = image // 256  # all that scikit-image reads of it
-    assert torch.equal(image.long(), expected)
+    assert torch.equal(image, expected)
 
 
 @pytest.mark.parametrize("transparency", [None, 3])
@@ -158,19 +162,17 @@ def test_a_grey_tiff_of_either_byte_order_is_read(bits: int, byteorder: str, com
     array = pixels(HEIGHT, WIDTH, bits=bits)
     image = decode(tiff(array, byteorder=byteorder, compression=compression), "cell.tif")
 
-    assert image.dtype == (torch.uint8 if bits == 8 else torch.float32)
-    levels = image.double() if bits == 8 else image.double() * 65535
-    assert torch.equal(levels.round().long(), channels_first(array))
+    assert image.dtype == (torch.uint8 if bits == 8 else torch.uint16)
+    assert torch.equal(image.long(), channels_first(array))
 
 
 @pytest.mark.parametrize("channels", [2, 3, 5, 12])
 def test_a_tiff_may_have_its_channels_first_or_last(channels: int) -> None:
     array = pixels(HEIGHT, WIDTH, channels, bits=16)
     first = np.ascontiguousarray(np.moveaxis(array, -1, 0))
-    expected = channels_first(array).double() / 65535
 
     for content in (tiff(first, photometric="minisblack"), tiff(array, photometric="minisblack"), tiff(first, imagej=True)):
-        torch.testing.assert_close(decode(content, "cell.tif").double(), expected, rtol=0, atol=1e-7)
+        assert torch.equal(decode(content, "cell.tif").long(), channels_first(array))
 
 
 @pytest.mark.parametrize("planes", ["contig", "separate"])

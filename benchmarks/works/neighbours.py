@@ -25,7 +25,6 @@ def measure(machine: Machine) -> list[Row]:
     against = alternate(
         {"sklearn": lambda: _sklearn(queries, few), "search": lambda: nearest(queries, few, NEIGHBOURS)}, rounds=2, warm_up=0
     )
-    del references, few
     small, large = (apart(memory_of_a_search, count) for count in (FEW, REFERENCES))
     name = f"{NEIGHBOURS}-NN: {QUERIES:,} queries among {{:,}} × {FEATURES}"
     return [

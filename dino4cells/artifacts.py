@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 import dino4cells
 from dino4cells import storage
 from dino4cells.errors import ArtifactError
+from dino4cells.storage_errors import explained
 
 MANIFEST = "manifest.json"
 _CHUNK = 2**20
@@ -185,13 +186,8 @@ class Artifact:
             ArtifactError: a file is missing, or not what was written.
         """
         for name in self.names:
-            url = storage.join(self.url, name)
-            with tempfile.TemporaryDirectory(prefix="dino4cells-") as directory:
-                path = storage.local_path(url) if storage.is_local(url) else Path(directory, "file")
-                if not storage.is_local(url):
-                    storage.download(url, path)
-                if _sha256(path) != self._entry(name).sha256:
-                    raise self._damaged(name)
+            if sha256_of(storage.join(self.url, name)) != self._entry(name).sha256:
+                raise self._damaged(name)
 
     def _fetch(self, name: str) -> Path:
         url = storage.join(self.url, name)
@@ -256,6 +252,17 @@ def open_artifact(url: str, kind: str) -> Artifact:
         if sizes[entry.name] != entry.size:
             raise ArtifactError(f"{where}: has {sizes[entry.name]} bytes where {entry.size} were written; make the {kind} again.")
     return Artifact(url, manifest)
+
+
+def sha256_of(url: str) -> str:
+    """SHA-256 of a file's content, in hexadecimal; a file elsewhere is downloaded and not kept."""
+    if storage.is_local(url):
+        with explained(url):
+            return _sha256(storage.local_path(url))
+    with tempfile.TemporaryDirectory(prefix="dino4cells-") as directory:
+        path = Path(directory, "file")
+        storage.download(url, path)
+        return _sha256(path)
 
 
 def _files_of(url: str) -> set[str]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dino4cells.classify.id_files import ID
 from dino4cells.config import Config
 from dino4cells.data.layout import Layout
-from dino4cells.data.metadata import Metadata, missing_column, read_metadata
+from dino4cells.data.metadata import Metadata, image_cache, missing_column, read_metadata
 from dino4cells.errors import DataError
 from dino4cells.features.store import read_features
 
@@ -120,7 +120,7 @@ def read_feature_cells(url: str, config: Config) -> FeatureCells:
 def read_image_cells(url: str, config: Config) -> ImageCells:
     """The cells of a CSV, or of a directory that holds a `metadata.csv`."""
     root = config.model.root if url.lower().endswith(".csv") else None
-    return ImageCells(read_metadata(url, root, Layout.of(config.model)))
+    return ImageCells(read_metadata(url, root, Layout.of(config.model), image_cache(config.model)))
 
 
 def ids_of(cells: Cells, purpose: str) -> NDArray[np.object_]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dino4cells.cli.options import ANY_KEY, ANY_KEY_HELP, ConfigOption, DataOption, PresetOption, overrides_of
+from dino4cells.cli.options import ANY_KEY, ANY_KEY_HELP, ConfigOption, DataOption, OverwriteOption, PresetOption, overrides_of
 from dino4cells.progress import Progress
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ WRONG = 2
 CLASSES_SHOWN = 20
 SKIPPED_SHOWN = 5
 
-app = typer.Typer(help="Look at a table of cells and its images: what they are, and what is wrong with them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at a table of cells and its images: what they are, and what is wrong with them; or pack them.", no_args_is_help=True
+)
 
 ProcessesOption = Annotated[int, typer.Option("--processes", min=0, help="Processes that decode images; 0: as many as cores.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -104,6 +106,44 @@ def stats(
         for reason in moments.failures[:SKIPPED_SHOWN]:
             console.print(f"  {reason}", markup=False, soft_wrap=True)
     print(line)
+
+
+@app.command(context_settings=ANY_KEY, epilog=f"Example: dino4cells data pack --data cells --to s3://bucket/packed\n\n{ANY_KEY_HELP}")
+def pack(
+    context: typer.Context,
+    to: Annotated[str, typer.Option("--to", metavar="URL", help="Directory or URL of the packed images.")],
+    config: ConfigOption = "",
+    preset: PresetOption = "",
+    data: DataOption = "",
+    shard_mb: Annotated[int, typer.Option("--shard-mb", min=1, help="Size of a shard, in MiB.")] = 256,
+    with_rows: Annotated[bool, typer.Option("--with-rows", help="Put the table's rows into the shards too, as JSON.")] = False,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Keep rows whose files cannot be read, with the reason, and pack the others.")
+    ] = False,
+    overwrite: OverwriteOption = False,
+    processes: Annotated[int, typer.Option("--processes", min=0, help="Processes that copy; 0: as many as cores.")] = 0,
+) -> None:
+    """Copy images into a few large files, for tables of millions of cells; the result is given as --data. Goes on after an interruption."""
+    from dino4cells import steps
+    from dino4cells.data.metadata import read_table
+    from dino4cells.data.packing import pack as copy
+
+    settings = steps.configuration(config, preset, overrides_of(context))
+    metadata = read_table(settings, data or None)
+    with Progress("pack", len(metadata)) as progress:
+        card = copy(
+            metadata,
+            metadata.channels or settings.model.channels,
+            to,
+            shard_mb=shard_mb,
+            with_rows=with_rows,
+            skip_unreadable=skip_unreadable,
+            overwrite=overwrite,
+            processes=processes or None,
+            progress=progress.advance,
+        )
+    skipped = f"; {card.failed_rows:,} could not be read and keep the reason" if card.failed_rows else ""
+    print(f"{to}: {card.rows:,} cells, {card.images_bytes / 1e6:,.1f} MB of images in {card.shards:,} shards{skipped}")
 
 
 def _console() -> Console:

@@ -37,12 +37,13 @@ _NOT_FOR_TRAINING: Final = frozenset(
     {
         *("root", "data_path", "file_pattern", "output_dir", "saveckp_freq", "checkpoint_minutes", "num_workers", "max_bad_images"),
         *("cache_dir", "cache_gb"),
-        *("num_channels", "local_crops_scale"),
+        *("shuffle_blocks", "num_channels", "local_crops_scale"),
     }
 )
 """Keys of `model` that say where and how a run happens, not what is learnt.
 
-`num_channels` only says again what the data and `image_mode` say; `local_crops_scale` acts through `local_transfo`.
+`num_channels` only says again what the data and `image_mode` say; `local_crops_scale` acts through `local_transfo`, and
+`shuffle_blocks` through the order of packed images, which has a fingerprint of its own.
 """
 
 

@@ -80,6 +80,11 @@ class ModelConfig(Section):
     channels: list[str] | None = Field(default=None, description="Names of the data's channels, in order; empty: as the data say.")
     sample_single_cells: bool = Field(default=False, description="Group rows by ID and draw one row of each group per epoch.")
     max_bad_images: float = Field(default=0.01, ge=0, le=1, description="Fraction of images that may be unreadable before training stops.")
+    shuffle_blocks: int = Field(
+        default=384,
+        ge=0,
+        description="Blocks of packed images (2 MiB each) whose images are mixed, over all processes; best a multiple of these; 0: all.",
+    )
     num_workers: int = Field(default=10, ge=0, description="Processes that read images, per training process.")
     cache_dir: str | None = Field(
         default=None,

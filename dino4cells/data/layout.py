@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
 from dino4cells.config import ModelConfig
@@ -78,8 +81,16 @@ class Layout(BaseModel):
         fields = dict.fromkeys(field.strip() for field in _FIELD.findall(self.file_pattern))
         return tuple(field for field in fields if field != CHANNEL.strip("{}"))
 
-    def file(self, cells: dict[str, str]) -> str:
-        """The file of a row, from its cells in `columns`; holds `{channel}` where each channel has a file."""
+    def files(self, frame: pd.DataFrame) -> pa.Array:
+        """(N,) names of the rows' files as Arrow's `large_string`; they hold `{channel}` where each channel has a file."""
         if self.file_pattern is None:
-            return cells[self.columns[0]]
-        return _FIELD.sub(lambda found: cells.get(found[1].strip(), CHANNEL), self.file_pattern)
+            return pa.array(frame[self.columns[0]], pa.large_string())
+        # The pattern's texts and fields take turns.
+        fields = (part.strip() for part in _FIELD.split(self.file_pattern)[1::2])
+        cells = [
+            pa.array(frame[field], pa.large_string()) if field in self.columns else pa.scalar(CHANNEL, pa.large_string())
+            for field in fields
+        ]
+        texts = [pa.scalar(text, pa.large_string()) for text in _FIELD.split(self.file_pattern)[::2]]
+        parts = [part for pair in zip(texts, cells, strict=False) for part in pair] + [texts[-1]]
+        return pc.binary_join_element_wise(*parts, pa.scalar("", pa.large_string()))

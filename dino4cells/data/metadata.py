@@ -7,18 +7,51 @@ import hashlib
 import io
 import itertools
 import warnings
+from collections.abc import Sequence
 from csv import reader as csv_reader
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import overload
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from dino4cells import storage
-from dino4cells.config import Config
-from dino4cells.data.layout import CHANNEL_WIDTH, FILE, IMAGE_NAME, Layout
+from dino4cells.cache import Cache
+from dino4cells.config import Config, ModelConfig
+from dino4cells.data.layout import CHANNEL, CHANNEL_WIDTH, FILE, IMAGE_NAME, Layout
+from dino4cells.data.shards import CARD, PackedImages, Shards
 from dino4cells.errors import ConfigError, DataError
 
 METADATA_FILE = "metadata.csv"
 CHANNELS_FILE = "channels.txt"
+
+
+@dataclass(frozen=True, eq=False)
+class Urls(Sequence[str]):
+    """URLs of many files, made when they are asked for: a table of millions of cells keeps their names alone, side by side.
+
+    Attributes:
+        root: URL that the names are joined to.
+        files: the names, as Arrow's `large_string`.
+    """
+
+    root: str
+    files: pa.Array
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> Urls: ...
+    def __getitem__(self, place: int | slice) -> str | Urls:
+        if isinstance(place, slice):
+            return Urls(self.root, self.files[place])
+        return storage.join(self.root, self.files[place].as_py())
 
 
 @dataclass(frozen=True)
@@ -32,6 +65,8 @@ class Metadata:
         channels: channel names in order, when the data names them (`channels.txt`, one a line, at the root or beside the CSV), else None.
         fingerprint: SHA-256 of the CSV's bytes and the channel names; changes when the set of cells or their labels change.
         layout: which columns name the files, and whether these are strips.
+        shards: what a packed directory holds; None where the images are files of their own.
+        cache: keeps images that come from a store; None: each is read whenever it is wanted.
     """
 
     frame: pd.DataFrame
@@ -40,16 +75,26 @@ class Metadata:
     channels: tuple[str, ...] | None
     fingerprint: str
     layout: Layout = field(default_factory=Layout)
+    shards: Shards | None = None
+    cache: Cache | None = None
 
     def __len__(self) -> int:
         return len(self.frame)
 
-    @property
-    def urls(self) -> list[str]:
+    @cached_property
+    def urls(self) -> Urls:
         """URL of each cell's image, in row order; holds `{channel}` where each channel has its own file."""
-        columns = self.layout.columns
-        cells = zip(*(self.frame[column] for column in columns), strict=True)
-        return [storage.join(self.root, self.layout.file(dict(zip(columns, row, strict=True)))) for row in cells]
+        return Urls(self.root, self.layout.files(self.frame))
+
+    @cached_property
+    def has_file_per_channel(self) -> bool:
+        """Whether each channel of some image has a file of its own."""
+        return bool(pc.any(pc.match_substring(self.urls.files, CHANNEL)).as_py())
+
+    @cached_property
+    def packed(self) -> PackedImages | None:
+        """Where the images are in the shards of a packed directory; None where they are files of their own."""
+        return PackedImages.of(self.shards, self.urls.files) if self.shards else None
 
     def column(self, name: str, purpose: str) -> pd.Series:
         """The column `name`, or a DataError that names the columns there are and what `name` was wanted for."""
@@ -65,13 +110,14 @@ def missing_column(source: str, name: str, purpose: str, columns: list[str]) -> 
     return DataError(f"{source}: there is no column '{name}' ({purpose}); {hint}")
 
 
-def read_metadata(data: str, root: str | None = None, layout: Layout | None = None) -> Metadata:
+def read_metadata(data: str, root: str | None = None, layout: Layout | None = None, cache: Cache | None = None) -> Metadata:
     """Read the table of cells.
 
     Args:
         data: a directory or URL that holds a `metadata.csv`, or the URL of a CSV itself.
         root: where the images are; the CSV's directory when None.
         layout: what the columns mean; a column `file` when None.
+        cache: keeps images that come from a store.
 
     Raises:
         DataError: no CSV there, no rows, no column that names the files, or an empty cell in it (with its line).
@@ -89,14 +135,20 @@ def read_metadata(data: str, root: str | None = None, layout: Layout | None = No
     frame = _parse(content, source, layout)
     channels = _read_channels(directory) or _read_channels(storage.parent(source))
     fingerprint = hashlib.sha256(content + repr(channels).encode()).hexdigest()
-    return Metadata(frame, source, directory, channels, fingerprint, layout)
+    shards = Shards.read_index(directory, cache) if storage.exists(storage.join(directory, CARD)) else None
+    return Metadata(frame, source, directory, channels, fingerprint, layout, shards, cache)
+
+
+def image_cache(model: ModelConfig) -> Cache | None:
+    """What keeps the images of a run that come from a store; None where `model.cache_dir` names no directory."""
+    return Cache(Path(model.cache_dir).expanduser(), round(model.cache_gb * 1e9)) if model.cache_dir else None
 
 
 def read_table(config: Config, data: str | None = None, csv: str | None = None) -> Metadata:
     """Read the table of cells that a configuration means.
 
     Args:
-        config: `model.data_path`, `model.root` and the layout are used.
+        config: `model.data_path`, `model.root`, the layout and the cache are used.
         data: directory or URL that holds a `metadata.csv`, in place of the configuration's.
         csv: a table in place of `model.data_path`.
 
@@ -104,13 +156,13 @@ def read_table(config: Config, data: str | None = None, csv: str | None = None) 
         ConfigError: nobody says where the table is, or the layout contradicts itself.
         DataError: as `read_metadata`.
     """
-    layout = Layout.of(config.model)
+    layout, cache = Layout.of(config.model), image_cache(config.model)
     if data:
-        return read_metadata(data, layout=layout)
+        return read_metadata(data, layout=layout, cache=cache)
     path = csv or config.model.data_path
     if not path:
         raise ConfigError("model.data_path: is not given; say where the table of cells (metadata.csv) is, there or by --data.")
-    return read_metadata(path, config.model.root, layout)
+    return read_metadata(path, config.model.root, layout, cache)
 
 
 def _parse(content: bytes, source: str, layout: Layout) -> pd.DataFrame:

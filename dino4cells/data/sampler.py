@@ -1,8 +1,9 @@
 """Which samples a process sees, counted in samples: the order does not depend on the number of processes.
 
 The stream of an experiment is the concatenation of its epochs, each in an order that the seed and the epoch alone decide. A step takes
-the next `batch_size` samples of the stream; process r of R takes the r-th of R equal slices. So a run may stop after any step and go
-on with another number of processes or another batch size, and sees the samples that it would have seen.
+the next `batch_size` samples of the stream; process r of R takes the r-th of R equal slices, or, where the order is interleaved, every
+R-th sample from the r-th on. So a run may stop after any step and go on with another number of processes or another batch size, and sees
+the samples that it would have seen.
 
 Dimensions: M memberships of rows in classes, U units, K classes, L samples of an epoch.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,34 @@ this epoch. So no two samples of a run have the same pair, and random numbers ma
 DRAWS_AGAIN = 2**32
 
 Rows = NDArray[np.int64]
+
+
+class Draws(Protocol):
+    """A number for each place of an epoch."""
+
+    def __getitem__(self, place: int, /) -> Any: ...
+
+
+class Order(Protocol):
+    """Which rows an epoch draws, and in what order."""
+
+    @property
+    def interleaved(self) -> bool:
+        """Whether a process takes every R-th sample of a batch, in place of a slice of it."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows can be drawn."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells this order from others of the same table and configuration; empty for one that these decide."""
+
+    def __len__(self) -> int:
+        """Samples of an epoch."""
+
+    def draw(self, seed: int, epoch: int) -> tuple[Draws, Draws]:
+        """The rows of an epoch, and how often each was drawn before in this epoch; a function of seed and epoch alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +73,9 @@ class SampleOrder:
     rows_M: Rows
     unit_starts: Rows
     class_sizes: Rows
+
+    interleaved = False
+    fingerprint = ""
 
     @classmethod
     def of_rows(cls, count: int) -> SampleOrder:
@@ -165,7 +198,7 @@ class SampleStream(Sampler[list[EpochAndIndex]]):
         ConfigError: the batch is larger than an epoch, or cannot be divided by the number of processes.
     """
 
-    order: SampleOrder
+    order: Order
     epochs: int
     batch_size: int
     seed: int = 0
@@ -196,11 +229,17 @@ class SampleStream(Sampler[list[EpochAndIndex]]):
 
     def __iter__(self) -> Iterator[list[EpochAndIndex]]:
         share, length = self.batch_size // self.world_size, len(self.order)
-        current, rows, before = -1, np.empty(0, np.int64), np.empty(0, np.int64)
+        current = -1
+        rows: Draws
+        before: Draws
+        rows = before = np.empty(0, np.int64)
         for step in range(len(self)):
-            first = self.start + step * self.batch_size + self.rank * share
+            first = self.start + step * self.batch_size
+            places = range(first + self.rank * share, first + (self.rank + 1) * share)
+            if self.order.interleaved:
+                places = range(first + self.rank, first + self.batch_size, self.world_size)
             batch = []
-            for position in range(first, first + share):
+            for position in places:
                 epoch, place = divmod(position, length)
                 if epoch != current:
                     current, (rows, before) = epoch, self.order.draw(self.seed, epoch)

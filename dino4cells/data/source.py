@@ -6,15 +6,17 @@ Dimensions: C channels, H height, W width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from dino4cells.config import ModelConfig
 from dino4cells.config.model import ImageMode
+from dino4cells.data.block_buffer import BlockBuffer
+from dino4cells.data.block_order import BlockOrder
 from dino4cells.data.channels import Names, are_numbered, asked_for, mapped, matched_to_model, numbered
-from dino4cells.data.layout import CHANNEL, Layout
+from dino4cells.data.layout import Layout
 from dino4cells.data.metadata import CHANNELS_FILE, Metadata
 from dino4cells.data.modes import Mode, mode_for, stretch
 from dino4cells.data.stored import StoredImages, first_picture
@@ -74,6 +76,14 @@ class ImageSource:
     def contents(self, rows: Sequence[int]) -> list[list[bytes | StorageError]]:
         """Of each row the contents of its `files`, all asked for at once; a failure stands at its place as a value."""
         return self.stored.contents(rows, self._positions)
+
+    def buffered(self, order: BlockOrder, world_size: int) -> ImageSource:
+        """The same packed images, read by whole blocks, as one of `world_size` processes that draw them in this order does best."""
+        packed = self.stored.packed
+        if packed is None:
+            raise ValueError("only packed images have blocks")
+        buffer = BlockBuffer(packed.shards, order.open_blocks(world_size))
+        return replace(self, stored=replace(self.stored, packed=replace(packed, reader=buffer)))
 
     def where(self, row: int) -> str:
         """What messages call the image of a row."""
@@ -168,7 +178,7 @@ def source_for_model(
         ConfigError: the mapping does not fit.
     """
     spoken: Sequence[str] | None = None
-    if metadata.channels is None and _has_file_per_channel(metadata):
+    if metadata.channels is None and metadata.has_file_per_channel:
         spoken = mapped(channels, None, mapping) if mapping else named or channels
     # What the data call their channels counts before what a configuration, which may be the model's own, calls them.
     stored, where = _stored(metadata, spoken, fallback=named)
@@ -180,10 +190,6 @@ def source_for_model(
     return ImageSource(stored, taken, mode, whole=True)
 
 
-def _has_file_per_channel(metadata: Metadata) -> bool:
-    return any(CHANNEL in url for url in metadata.urls)
-
-
 def _stored(metadata: Metadata, spoken: Sequence[str] | None, fallback: Sequence[str] | None = None) -> tuple[StoredImages, str]:
     """The stored images with names for all their channels, and the URL of the one that was looked at.
 
@@ -192,7 +198,7 @@ def _stored(metadata: Metadata, spoken: Sequence[str] | None, fallback: Sequence
         spoken: what a configuration calls the channels it wants.
         fallback: the same, where it counts only if it names as many channels as there are.
     """
-    stored = StoredImages.of(metadata, (metadata.channels or spoken) if _has_file_per_channel(metadata) else None)
+    stored = StoredImages.of(metadata, (metadata.channels or spoken) if metadata.has_file_per_channel else None)
     picture, where = first_picture(stored)
     count, in_file = picture.pixels.shape[0], picture.channels
     if stored.names is not None:

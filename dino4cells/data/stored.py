@@ -13,9 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from dino4cells import storage
+from dino4cells.cache import Cache
 from dino4cells.data.images import MAX_CHANNELS, Picture, decode_picture, to_unit_range
 from dino4cells.data.layout import CHANNEL, CHANNEL_WIDTH, Layout
 from dino4cells.data.metadata import Metadata
+from dino4cells.data.shards import PackedImages
 from dino4cells.errors import ConfigError, DataError, Dino4CellsError, StorageError
 
 ATTEMPTS = 20
@@ -32,13 +34,17 @@ class StoredImages:
         names: names of the channels, in order; None where nobody has said them.
         layout: whether files are strips, and what their last tile is.
         widths: width of a channel of each row's strip.
+        packed: where the files' contents are in shards; None where they are files of their own.
+        cache: keeps files that come from a store.
     """
 
     source: str
-    urls: tuple[str, ...]
+    urls: Sequence[str]
     names: tuple[str, ...] | None
     layout: Layout
     widths: NDArray[np.int64] | None = None
+    packed: PackedImages | None = None
+    cache: Cache | None = None
 
     @classmethod
     def of(cls, metadata: Metadata, names: Sequence[str] | None) -> StoredImages:
@@ -48,9 +54,11 @@ class StoredImages:
             ConfigError: each channel has its own file, and nobody says how the channels are called.
         """
         widths = metadata.frame[CHANNEL_WIDTH].to_numpy(np.int64) if metadata.layout.has_strips else None
-        stored = cls(metadata.source, tuple(metadata.urls), tuple(names) if names else None, metadata.layout, widths)
-        split = next((row for row, url in enumerate(stored.urls) if CHANNEL in url), None)
-        if split is not None and stored.names is None:
+        stored = cls(
+            metadata.source, metadata.urls, tuple(names) if names else None, metadata.layout, widths, metadata.packed, metadata.cache
+        )
+        if stored.names is None and metadata.has_file_per_channel:
+            split = next(row for row, url in enumerate(stored.urls) if CHANNEL in url)
             raise ConfigError(
                 f"{metadata.source}, cell {split + 1} ({stored.urls[split]}): each channel has its own file, and nobody says how the "
                 "channels are called; name them in model.channels, or in channels.txt, one a line."
@@ -82,8 +90,11 @@ class StoredImages:
     def contents(self, rows: Sequence[int], channels: Iterable[int] | None = None) -> list[list[bytes | StorageError]]:
         """Of each row the contents of its `files`, all asked for at once; a failure stands at its place as a value."""
         chosen = None if channels is None else tuple(channels)
+        if self.packed is not None:
+            names = self.names or ()
+            return self.packed.contents(rows, names if chosen is None else [names[channel] for channel in chosen if channel < len(names)])
         files = [self.files(row, chosen) for row in rows]
-        read = iter(storage.read_many([url for urls in files for url in urls]))
+        read = iter(storage.read_many([url for urls in files for url in urls], self.cache))
         return [[next(read) for _ in urls] for urls in files]
 
     def picture(self, row: int, contents: Sequence[bytes], channels: Sequence[int] | None = None) -> Picture:

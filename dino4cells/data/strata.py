@@ -1,8 +1,8 @@
-"""What the configuration asks an epoch to draw: groups and classes of the table's rows, as a `SampleOrder`.
+"""What the configuration asks an epoch to draw: groups and classes of the table's rows, as an `Order`.
 
 | model | an epoch |
 | --- | --- |
-| the default | every row once |
+| the default | every row once; packed images in the order of blocks |
 | `sample_single_cells` | one row of each `ID`, another one in each epoch |
 | `datatype: HPABalanced` | every class equally often, as many samples as rows (a row counted once for each of its classes) |
 | both | every class equally often; within a class every `ID` evenly, one of its rows of that class |
@@ -19,8 +19,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dino4cells.config import Config
+from dino4cells.data.block_order import BlockOrder
 from dino4cells.data.metadata import Metadata
-from dino4cells.data.sampler import Rows, SampleOrder
+from dino4cells.data.sampler import Order, Rows, SampleOrder
 from dino4cells.errors import DataError
 
 DEFAULT_LABELS: Final = ("protein_location", "cell_type")
@@ -29,7 +30,7 @@ DEFAULT_LABELS: Final = ("protein_location", "cell_type")
 Classes = NDArray[np.int64]
 
 
-def sample_order(metadata: Metadata, config: Config) -> SampleOrder:
+def sample_order(metadata: Metadata, config: Config) -> Order:
     """The order of an epoch that `model.sample_single_cells` and `model.datatype` ask for.
 
     The classes are the columns in `embedding.target_labels` where it names any, else the values of the label column
@@ -47,7 +48,11 @@ def sample_order(metadata: Metadata, config: Config) -> SampleOrder:
         else:
             rows_M, classes_M = _members_of_labels(metadata, config)
         return SampleOrder.balanced(rows_M, classes_M, groups_N)
-    return SampleOrder.of_rows(len(metadata)) if groups_N is None else SampleOrder.of_groups(groups_N)
+    if groups_N is not None:
+        return SampleOrder.of_groups(groups_N)
+    if metadata.packed is not None and config.model.shuffle_blocks:
+        return BlockOrder.of(metadata.packed, config.model.shuffle_blocks)
+    return SampleOrder.of_rows(len(metadata))
 
 
 def _members_of_columns(metadata: Metadata, names: Sequence[str], where: str) -> tuple[Rows, Classes]:

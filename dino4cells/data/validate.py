@@ -102,7 +102,7 @@ def validate(
     begun = time.monotonic()
     names = metadata.channels or config.model.channels
     stored = StoredImages.of(metadata, names)
-    if not any(map(stored.has_file_per_channel, range(len(stored)))):
+    if not metadata.has_file_per_channel:
         stored = stored.unnamed()
     tally = Tally(metadata)
     for seen in in_processes(Look(stored), chunks(range(len(metadata))), processes or processes_for(len(metadata))):
@@ -187,8 +187,8 @@ class Tally:
         expected = len(names) if names and self.metadata.channels is not None else usual
         said = f"{expected} channels are expected" + (f" ({', '.join(names)})" if names and len(names) == expected else "")
         found_N = self.shape_N3[:, 0]
-        for row in np.flatnonzero((found_N > 0) & (found_N != expected)):
-            self._note("channels", said, int(row), f"{self.urls[row]}: has {found_N[row]} channels")
+        for row in np.flatnonzero((found_N > 0) & (found_N != expected)).tolist():
+            self._note("channels", said, row, f"{self.urls[row]}: has {found_N[row]} channels")
         if len(self.names) > 1:
             usual_names = self.names.most_common(1)[0][0]
             others = [f"{', '.join(other)} ({count} files)" for other, count in self.names.items() if other != usual_names]

@@ -15,10 +15,11 @@ import dino4cells
 from dino4cells.artifacts import ArtifactWriter
 from dino4cells.augment.normalization import with_data_statistics
 from dino4cells.config import TRANSFORM_SECTIONS, Config
+from dino4cells.data.block_order import BlockOrder
 from dino4cells.data.dataset import CellImages
 from dino4cells.data.loading import load_batches
 from dino4cells.data.metadata import Metadata
-from dino4cells.data.sampler import SampleOrder, SampleStream
+from dino4cells.data.sampler import Order, SampleStream
 from dino4cells.data.source import image_source
 from dino4cells.data.strata import sample_order
 from dino4cells.errors import ConfigError
@@ -66,15 +67,15 @@ def fit(
     """
     model = config.model
     order = sample_order(metadata, config)
-    if group.is_first and order.rows < len(metadata):
-        logger.warning("%s of %s cells belong to no class and are never drawn.", f"{len(metadata) - order.rows:,}", f"{len(metadata):,}")
+    if group.is_first:
+        _warn(order, metadata, group.world_size)
     narrowed = any(name == "Get_specific_channel" for section in TRANSFORM_SECTIONS for name, _ in config.section(section))
     source = image_source(metadata, model, one_channel_views=narrowed)
     batch_size = model.batch_size or model.batch_size_per_gpu * group.world_size
     stream = SampleStream(order, model.epochs, batch_size, model.seed, rank=group.rank, world_size=group.world_size)
     schedules = Schedules.from_config(model, len(order), stream.total, batch_size)
     images = CellImages(source)
-    fingerprint, identity, config = config.fingerprint(), RunIdentity.of(config, metadata), with_data_statistics(config, images)
+    fingerprint, identity, config = config.fingerprint(), RunIdentity.of(config, metadata, order), with_data_statistics(config, images)
     dino = DINO(config, source.in_channels, schedules, group)
     seen, log = _resume(dino, resume_directory, identity)
     if seen == 0 and model.init:
@@ -85,7 +86,9 @@ def fit(
     watch = Stopwatch(group, batch_size, seen)
 
     with Progress("train", stream.total, done=seen, enabled=group.is_first) as progress:
-        seen = _run(dino, stream, images, log, watch, progress, resume_directory, identity, on_record)
+        # Not before the statistics, for which images are read here and there, in no order of blocks.
+        ordered = CellImages(source.buffered(order, group.world_size)) if isinstance(order, BlockOrder) else images
+        seen = _run(dino, stream, ordered, log, watch, progress, resume_directory, identity, on_record)
     if not log.records:
         raise ConfigError(f"model.epochs: {model.epochs} epochs of {len(order)} images hold no step of {batch_size} images; raise it.")
 
@@ -124,6 +127,21 @@ def fit(
     return card
 
 
+def _warn(order: Order, metadata: Metadata, processes: int) -> None:
+    """Say what a person may not have meant about the order of an epoch."""
+    if order.rows < len(metadata):
+        logger.warning("%s of %s cells belong to no class and are never drawn.", f"{len(metadata) - order.rows:,}", f"{len(metadata):,}")
+    if isinstance(order, BlockOrder):
+        readers = processes * order.open_blocks(processes) // order.lanes
+        if readers > 1 and processes <= order.lanes:
+            logger.warning(
+                "%s: %d blocks are mixed, no multiple of %d processes, so that each is read by %d of them; change model.shuffle_blocks.",
+                metadata.source, order.lanes, processes, readers,
+            )  # fmt: skip
+    elif metadata.packed is not None:
+        logger.warning("%s: the order goes all over the packed images, so that each is a request of its own.", metadata.source)
+
+
 def _resume(dino: DINO, directory: str, identity: RunIdentity) -> tuple[int, RunLog]:
     found = identity.find(directory)
     if found is None:
@@ -134,7 +152,7 @@ def _resume(dino: DINO, directory: str, identity: RunIdentity) -> tuple[int, Run
     return seen, RunLog(list(found.get("log", [])), dict(found.get("failures", {})), init=tuple(found.get("init", ())))
 
 
-def _state(dino: DINO, log: RunLog, identity: RunIdentity, order: SampleOrder, seen: int) -> checkpoints.Checkpoint:
+def _state(dino: DINO, log: RunLog, identity: RunIdentity, order: Order, seen: int) -> checkpoints.Checkpoint:
     """The checkpoint of the networks, and what a run knows besides."""
     run = {"log": log.records, "failures": log.failures, "init": log.init, **identity.stamp()}
     return {**dino.checkpoint(seen, seen // len(order)), **run}

@@ -9,6 +9,7 @@ from typing import Any
 
 from dino4cells.config import Config
 from dino4cells.data.metadata import Metadata
+from dino4cells.data.sampler import Order
 from dino4cells.errors import CheckpointError
 from dino4cells.training import checkpoint as checkpoints
 
@@ -21,19 +22,21 @@ class RunIdentity:
         data: URL of the table of cells, for messages.
         data_fingerprint: of the table and the channels.
         settings: `Config.training_settings` before statistics of the data were filled in, as JSON.
+        order: fingerprint of the order in which images are drawn, where these do not decide it.
     """
 
     data: str
     data_fingerprint: str
     settings: str
+    order: str = ""
 
     @classmethod
-    def of(cls, config: Config, metadata: Metadata) -> RunIdentity:
-        return cls(metadata.source, metadata.fingerprint, json.dumps(config.training_settings()))
+    def of(cls, config: Config, metadata: Metadata, order: Order) -> RunIdentity:
+        return cls(metadata.source, metadata.fingerprint, json.dumps(config.training_settings()), order.fingerprint)
 
     def stamp(self) -> dict[str, str]:
         """What a checkpoint keeps of it."""
-        return {"data_fingerprint": self.data_fingerprint, "config": self.settings}
+        return {"data_fingerprint": self.data_fingerprint, "config": self.settings, "order": self.order}
 
     def find(self, directory: str) -> checkpoints.Checkpoint | None:
         """The latest checkpoint of this run in a directory, or None where there is none.
@@ -55,6 +58,11 @@ class RunIdentity:
             raise CheckpointError(
                 f"{directory}: holds checkpoints of an unfinished run with another configuration ({changed}); "
                 "change it back, choose another output, or delete them to start anew."
+            )
+        if found.get("order", "") != self.order:
+            raise CheckpointError(
+                f"{directory}: holds checkpoints of an unfinished run that drew the same cells in another order, from files of their own "
+                "or with another model.shuffle_blocks; change it back, choose another output, or delete them to start anew."
             )
         return found
 

@@ -32,7 +32,7 @@ def test_a_row_is_a_cell_in_the_order_of_the_file(table: Path) -> None:
 
     assert len(metadata) == 2
     assert metadata.frame["Mitochondria"].tolist() == [1, 0]
-    assert metadata.urls == [f"{table}/images/a.png", f"{table}/images/b.png"]
+    assert list(metadata.urls) == [f"{table}/images/a.png", f"{table}/images/b.png"]
 
 
 def test_an_id_that_looks_like_a_number_stays_text(table: Path) -> None:

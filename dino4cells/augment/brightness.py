@@ -29,7 +29,7 @@ class ChangeBrightness(Intensity):
     p: NotNegative = 0.2
 
     def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
-        return (views_NCHW * _factor(draws, self.p, views_NCHW.shape[1])).clamp(0, 1)
+        return (views_NCHW * _factor(draws, self.p, views_NCHW.shape[1])).clamp_(0, 1)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ChangeContrast(Intensity):
 
     def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
         mean = views_NCHW.mean(dim=(2, 3), keepdim=True)
-        return (mean + (views_NCHW - mean) * _factor(draws, self.p, views_NCHW.shape[1])).clamp(0, 1)
+        return (views_NCHW - mean).mul_(_factor(draws, self.p, views_NCHW.shape[1])).add_(mean).clamp_(0, 1)
 
 
 @dataclass(frozen=True)

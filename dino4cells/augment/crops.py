@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import ClassVar
 
 import torch
 
 from dino4cells.augment.draws import Draws
 from dino4cells.augment.geometry import Geometric, HomographyAndSizes
-from dino4cells.augment.homography import scale_and_shift
+from dino4cells.augment.homography import Lines, scale_and_shift
 from dino4cells.augment.parameters import Count, Fractions, Interpolation, NotNegative, Pixels, Ratios
 
 
@@ -29,6 +30,8 @@ class RandomResizedCrop(Geometric):
         ratio: range of width / height.
         interpolation: accepted for the handbook's files.
     """
+
+    lines: ClassVar[Lines] = Lines.UPRIGHT
 
     size: Pixels
     scale: Fractions = (0.08, 1.0)
@@ -71,6 +74,8 @@ class RandomResizedCenterCrop(Geometric):
         depth: how many normal numbers lie between the borders.
         s: width of the normal, 1 for the one that just reaches the borders.
     """
+
+    lines: ClassVar[Lines] = Lines.UPRIGHT
 
     size: Pixels
     scale: Fractions = (0.4, 1.0)

@@ -18,6 +18,7 @@ _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
 _MANTISSA = 24
 _SLOTS = 4096  # of each transform; none draws nearly as many numbers
+_AHEAD = 24  # as many as a random resized crop draws; what draws more hashes again
 
 
 def _mix(bits: torch.Tensor) -> torch.Tensor:
@@ -25,6 +26,11 @@ def _mix(bits: torch.Tensor) -> torch.Tensor:
     bits = (bits ^ ((bits >> 30) & ((1 << 34) - 1))) * _MIX_1
     bits = (bits ^ ((bits >> 27) & ((1 << 37) - 1))) * _MIX_2
     return bits ^ ((bits >> 31) & ((1 << 33) - 1))
+
+
+def _unit(slots: torch.Tensor) -> torch.Tensor:
+    """Numbers in [0, 1) as float32, as fine as its mantissa, hashed from keys and slots."""
+    return ((_mix(slots) >> (64 - _MANTISSA)) & ((1 << _MANTISSA) - 1)).to(torch.float32) * 2.0**-_MANTISSA
 
 
 def sample_keys(seed: int, epoch_N: torch.Tensor, index_N: torch.Tensor, view_N: torch.Tensor) -> torch.Tensor:
@@ -39,9 +45,11 @@ def sample_keys(seed: int, epoch_N: torch.Tensor, index_N: torch.Tensor, view_N:
 class Draws:
     """A sequence of random tensors whose row n depends on `keys_N[n]` and on the number of draws before, and on nothing else."""
 
-    def __init__(self, keys_N: torch.Tensor, first_slot: int = 0) -> None:
+    def __init__(self, keys_N: torch.Tensor, first_slot: int = 0, ahead_NK: torch.Tensor | None = None) -> None:
+        """`ahead_NK`: the first K numbers, where they are known already."""
         self._keys = keys_N
-        self._slot = first_slot
+        self._first = self._slot = first_slot
+        self._ahead_NK = keys_N.new_empty(len(keys_N), 0, dtype=torch.float32) if ahead_NK is None else ahead_NK
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -50,9 +58,17 @@ class Draws:
         """Draws of the transform at a place of the list: what it draws does not depend on what the others draw, or on when."""
         return Draws(self._keys, position * _SLOTS)
 
-    def of_samples(self, chosen_N: torch.Tensor) -> Draws:
-        """The draws of the samples for which `chosen_N` (bool) is true, from here on."""
-        return Draws(self._keys[chosen_N], self._slot)
+    def of_transforms(self, count: int) -> list[Draws]:
+        """Those of the first `count` transforms, hashed at once: a hash is many small operations, however many numbers it makes."""
+        slots_TK = torch.arange(count, device=self.device)[:, None] * _SLOTS + torch.arange(1, _AHEAD + 1, device=self.device)
+        ahead_TNK = _unit(self._keys[:, None] + slots_TK[:, None] * _GOLDEN)
+        return [Draws(self._keys, position * _SLOTS, ahead_NK) for position, ahead_NK in enumerate(ahead_TNK.unbind())]
+
+    def of_samples(self, chosen_N: torch.Tensor | slice) -> Draws:
+        """The draws of some of the samples (those for which a bool is true, or a slice), from here on."""
+        chosen = Draws(self._keys[chosen_N], self._first, self._ahead_NK[chosen_N])
+        chosen._slot = self._slot
+        return chosen
 
     @property
     def device(self) -> torch.device:
@@ -60,13 +76,19 @@ class Draws:
 
     def uniform(self, low: float = 0.0, high: float = 1.0, each: int | None = None) -> torch.Tensor:
         """U(low, high) as float32: (N,), or (N, each)."""
-        count = each or 1
-        slots = torch.arange(self._slot + 1, self._slot + 1 + count, device=self.device) * _GOLDEN
-        self._slot += count
-        bits = _mix(self._keys[:, None] + slots)
-        unit = ((bits >> (64 - _MANTISSA)) & ((1 << _MANTISSA) - 1)).to(torch.float32) / (1 << _MANTISSA)
-        drawn = low + (high - low) * unit
+        drawn = self._next(each or 1)
+        if (low, high) != (0, 1):
+            drawn = low + (high - low) * drawn
         return drawn if each is not None else drawn[:, 0]
+
+    def _next(self, count: int) -> torch.Tensor:
+        """The next `count` numbers of each sample in [0, 1), (N, count)."""
+        start = self._slot - self._first
+        self._slot += count
+        if start + count <= self._ahead_NK.shape[1]:
+            return self._ahead_NK[:, start : start + count]
+        slots = torch.arange(self._slot + 1 - count, self._slot + 1, device=self.device)
+        return _unit(self._keys[:, None] + slots * _GOLDEN)
 
     def integers(self, high: int | torch.Tensor, each: int | None = None) -> torch.Tensor:
         """Uniform integers 0 … high − 1 as int64; `high` may differ by sample, (N,)."""

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from dino4cells.augment.draws import Draws
-from dino4cells.augment.geometry import Geometric, HomographyAndSizes, Outside
-from dino4cells.augment.homography import scale_and_shift
+from dino4cells.augment.geometry import Geometric, HomographyAndSizes
+from dino4cells.augment.homography import Lines, Outside, scale_and_shift
 from dino4cells.augment.parameters import Pixels
 
 
@@ -22,6 +22,7 @@ class _Fit(Geometric):
     """A transform whose outputs are squares."""
 
     random: ClassVar[bool] = False
+    lines: ClassVar[Lines] = Lines.UPRIGHT
 
     size: Pixels = 224
 
@@ -99,10 +100,16 @@ class Resize(_Fit):
     def needs_pixels(self, side: int | None) -> bool:
         return side is None or side > 2 * self.size
 
-    def prepare(self, images_BCHW: torch.Tensor, sizes_B2: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def prepared_sizes(self, sizes_B2: torch.Tensor, padded: tuple[int, int]) -> torch.Tensor:
+        """Those of images more than twice as large as the square once they are averaged down to twice; the others as they are."""
+        if min(padded) <= 2 * self.size:
+            return sizes_B2
+        return sizes_B2.new_tensor([self._averaged(*size) for size in sizes_B2.tolist()]).reshape(-1, 2)
+
+    def prepare(self, images_BCHW: torch.Tensor, sizes_B2: torch.Tensor) -> torch.Tensor:
         """Images more than twice as large as the square, averaged down to twice; the others as they are."""
         if min(images_BCHW.shape[2:]) <= 2 * self.size:
-            return images_BCHW, sizes_B2
+            return images_BCHW
         given = [(height, width) for height, width in sizes_B2.tolist()]
         wanted = {size: self._averaged(*size) for size in given}
         height, width = (max(sides) for sides in zip(*wanted.values(), strict=True)) if wanted else (1, 1)
@@ -111,7 +118,7 @@ class Resize(_Fit):
             same = torch.tensor([size == other for other in given], device=images_BCHW.device)
             whole = images_BCHW[same, :, : size[0], : size[1]]
             prepared[same, :, : target[0], : target[1]] = F.interpolate(whole, size=target, mode="area")
-        return prepared, sizes_B2.new_tensor([wanted[size] for size in given]).reshape(-1, 2)
+        return prepared
 
     def _averaged(self, height: int, width: int) -> tuple[int, int]:
         shorter = min(height, width)

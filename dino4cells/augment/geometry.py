@@ -7,30 +7,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import Enum
 from typing import ClassVar
 
 import torch
 
 from dino4cells.augment.draws import Draws
-from dino4cells.augment.homography import affine, from_corners, scale_and_shift
+from dino4cells.augment.homography import Lines, Look, Outside, affine, from_corners, scale_and_shift
 from dino4cells.augment.parameters import Degrees, Flag, Interpolation, Probability
 
 HomographyAndSizes = tuple[torch.Tensor, torch.Tensor]
-
-
-class Outside(Enum):
-    """What a geometric transform shows of the plane outside its input."""
-
-    NEVER_SEEN = "it looks at the input alone"
-    ZEROS = "zeros"
-    MIRRORED = "the input's mirror"
-
-    def axes(self, homographies_BV33: torch.Tensor) -> torch.Tensor | None:
-        """Where the input is mirrored (`Look`): at the centres of the outermost pixels that the output shows of it."""
-        if self is not Outside.MIRRORED:
-            return None
-        return torch.stack([homographies_BV33[..., 1, 1], homographies_BV33[..., 0, 0]], dim=-1) / 2
 
 
 @dataclass(frozen=True)
@@ -40,12 +25,21 @@ class Geometric:
     random: ClassVar[bool] = True
     """Whether it differs between the views of an image."""
     outside: ClassVar[Outside] = Outside.NEVER_SEEN
+    lines: ClassVar[Lines] = Lines.STRAIGHT
+    """What its homographies leave of lines; those that leave more take less time."""
     symmetry: ClassVar[bool] = False
     """Whether it only moves whole pixels, so that it may be exchanged with what looks at pixels without regard to where they are."""
 
     def homography(self, sizes_N2: torch.Tensor, draws: Draws) -> HomographyAndSizes:
         """The map from output pixels to input pixels, (N, 3, 3), and the output's sizes, (N, 2)."""
         raise TypeError(f"{type(self).__name__} does not say its homography")
+
+    def look(self, homographies_BV33: torch.Tensor, sizes_BV2: torch.Tensor) -> Look:
+        """The look at images of these sizes through homographies of this transform."""
+        axes_BV2 = None
+        if self.outside is Outside.MIRRORED:  # at the centres of the outermost pixels that the output shows
+            axes_BV2 = torch.stack([homographies_BV33[..., 1, 1], homographies_BV33[..., 0, 0]], dim=-1) / 2
+        return Look(homographies_BV33, sizes_BV2, self.outside, axes_BV2, self.lines)
 
     def channels_after(self, channels: int) -> int:
         """Channels of its output: those of its input."""
@@ -63,15 +57,20 @@ class Geometric:
         """Whether it may look at the pixels of its input, of this side or any, before they are resampled (`prepare`)."""
         return False
 
-    def prepare(self, images_BCHW: torch.Tensor, sizes_B2: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What is resampled instead of the images: here the images themselves, with their sizes."""
-        return images_BCHW, sizes_B2
+    def prepared_sizes(self, sizes_B2: torch.Tensor, padded: tuple[int, int]) -> torch.Tensor:
+        """Sizes of what is resampled instead of images of these sizes, which are padded to one: here those of the images themselves."""
+        return sizes_B2
+
+    def prepare(self, images_BCHW: torch.Tensor, sizes_B2: torch.Tensor) -> torch.Tensor:
+        """What is resampled instead of the images: here the images themselves."""
+        return images_BCHW
 
 
 @dataclass(frozen=True)
 class RandomHorizontalFlip(Geometric):
     """Mirrors left and right with probability p."""
 
+    lines: ClassVar[Lines] = Lines.UPRIGHT
     symmetry: ClassVar[bool] = True
 
     p: Probability = 0.5
@@ -86,6 +85,7 @@ class RandomHorizontalFlip(Geometric):
 class RandomVerticalFlip(Geometric):
     """Mirrors top and bottom with probability p."""
 
+    lines: ClassVar[Lines] = Lines.UPRIGHT
     symmetry: ClassVar[bool] = True
 
     p: Probability = 0.5
@@ -114,6 +114,7 @@ class RandomRotation(Geometric):
         expand: the output grows until it holds the whole turned image; otherwise its corners are cut.
     """
 
+    lines: ClassVar[Lines] = Lines.PARALLEL
     outside: ClassVar[Outside] = Outside.ZEROS
 
     degrees: Degrees = 180.0
@@ -142,6 +143,7 @@ class RandomRotation(Geometric):
 class RandomDihedral(Geometric):
     """One of the eight symmetries of the square, each with the same probability; a quarter turn swaps height and width."""
 
+    lines: ClassVar[Lines] = Lines.PARALLEL
     symmetry: ClassVar[bool] = True
 
     def homography(self, sizes_N2: torch.Tensor, draws: Draws) -> HomographyAndSizes:

@@ -4,31 +4,65 @@ A homography maps a point of the output image to the point of the input image it
 the upper left corner of the image, so that the centre of the first pixel is (0.5, 0.5); points are columns (x, y, 1). A view that is
 first warped by A and then cropped by B is the input seen through A @ B.
 
-Dimensions: B images, V views of each, N = B·V, C channels, S side of the view in pixels, P = pixels of a view.
+Dimensions: B images, V views of each, N = B·V, C channels. Coordinates of all pixels of a view, x and y apart, are (B, V, height, width),
+or broadcast to it: where columns of a view are columns of the image, x is (B, V, 1, width).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum, IntEnum
 
 import torch
 import torch.nn.functional as F
 
 
+class Outside(Enum):
+    """What a geometric transform shows of the plane outside its input."""
+
+    NEVER_SEEN = "it looks at the input alone"
+    ZEROS = "zeros"
+    MIRRORED = "the input's mirror"
+
+
+class Lines(IntEnum):
+    """What a homography leaves of lines; the more it leaves, the fewer numbers there are to work out for each pixel."""
+
+    UPRIGHT = 0
+    """A column of the output is one of the input, a row is a row: crops, resizes, flips."""
+    PARALLEL = 1
+    """Affine maps: turns too."""
+    STRAIGHT = 2
+    """Any homography."""
+
+
 @dataclass(frozen=True)
 class Look:
-    """A look at an image that may reach beyond its border: zeros are there, or the image mirrored.
+    """A look at an image, and at what is beyond its border.
 
     Attributes:
         homographies_BV33: output pixels to pixels of the image that is looked at.
         sizes_BV2: height and width of that image.
-        axes_BV2: how far inside the border (in y and x) lie the lines about which the image is mirrored beyond them; None: zeros there.
+        outside: what is beyond its border.
+        axes_BV2: where it is mirrored, how far inside the border (in y and x) the lines lie about which it is.
+        lines: what all the homographies leave of lines.
     """
 
     homographies_BV33: torch.Tensor
     sizes_BV2: torch.Tensor
+    outside: Outside = Outside.ZEROS
     axes_BV2: torch.Tensor | None = None
+    lines: Lines = Lines.STRAIGHT
+
+    def then(self, homographies_BV33: torch.Tensor, lines: Lines) -> Look:
+        """The same look, through the given homographies."""
+        return replace(self, homographies_BV33=self.homographies_BV33 @ homographies_BV33, lines=max(self.lines, lines))
+
+    def of_images(self, rows: slice) -> Look:
+        """The look at some of the images."""
+        axes_BV2 = None if self.axes_BV2 is None else self.axes_BV2[rows]
+        return replace(self, homographies_BV33=self.homographies_BV33[rows], sizes_BV2=self.sizes_BV2[rows], axes_BV2=axes_BV2)
 
 
 def affine(xx: torch.Tensor, xy: torch.Tensor, x0: torch.Tensor, yx: torch.Tensor, yy: torch.Tensor, y0: torch.Tensor) -> torch.Tensor:
@@ -54,62 +88,72 @@ def from_corners(output_N42: torch.Tensor, input_N42: torch.Tensor) -> torch.Ten
     return torch.cat([solution, torch.ones_like(solution[:, :1])], dim=1).reshape(-1, 3, 3).to(torch.float32)
 
 
-def resample(
-    images_BCHW: torch.Tensor,
-    sizes_B2: torch.Tensor,
-    homographies_BV33: torch.Tensor,
-    side: tuple[int, int],
-    *,
-    axes_BV2: torch.Tensor | None = None,
-    later: Sequence[Look] = (),
-) -> torch.Tensor:
-    """Show every image through its V homographies, bilinear, without antialiasing, zeros outside the image.
+def resample(images_BCHW: torch.Tensor, looks: Sequence[Look], side: tuple[int, int]) -> torch.Tensor:
+    """Show every image through its V homographies, bilinear, without antialiasing.
 
     Within half a pixel of the border the border's value holds, as in torchvision's crop and resize.
 
     Args:
         images_BCHW: float images, padded at the right and bottom.
-        sizes_B2: true height and width of each.
-        homographies_BV33: output pixels to input pixels; with `later` looks, pixels of what the first of them looks at.
+        looks: the first at the images, each of the others at what the one before it shows: what it sees beyond the border of that stays
+            zero, though the image would go on there.
         side: height and width of the views.
-        axes_BV2: where the image is mirrored beyond its border (`Look`), instead of zeros.
-        later: looks at what the homographies show, in the order in which they follow: what one of them sees beyond the border of the
-            image before it stays zero, though the homographies would show more of the stored image there.
 
     Returns:
         (B, V, C, side[0], side[1]).
     """
     batch, channels, height, width = images_BCHW.shape
-    views = homographies_BV33.shape[1]
+    views = looks[0].homographies_BV33.shape[1]
     rows, columns = side
-    y, x = torch.meshgrid(
-        torch.arange(rows, device=images_BCHW.device) + 0.5, torch.arange(columns, device=images_BCHW.device) + 0.5, indexing="ij"
-    )
-    points = torch.stack([x.reshape(-1), y.reshape(-1), torch.ones(rows * columns, device=images_BCHW.device)])
-    whole = Look(homographies_BV33, sizes_B2[:, None], axes_BV2)
-    xy, seen = _look(whole if not later else later[-1], points)
-    for look in [*later[-2::-1], whole] if later else []:
-        xy, inside = _look(look, torch.cat([xy, torch.ones_like(xy[:, :, :1])], dim=2))
-        seen = seen & inside
-    limits = sizes_B2.flip(-1).to(xy.dtype)[:, None, :, None]  # width, height
-    xy = torch.minimum(xy.clamp(min=0.5), limits - 0.5)
-    grid = xy * (2 / torch.tensor([width, height], device=xy.device, dtype=xy.dtype)[:, None]) - 1
-    # The views of an image are stacked in height: one call, and the image is not copied once a view.
-    grid = grid.transpose(2, 3).reshape(batch, views * rows, columns, 2)
+    x = torch.arange(columns, device=images_BCHW.device) + 0.5
+    y = torch.arange(rows, device=images_BCHW.device)[:, None] + 0.5
+    nothing: torch.Tensor | None = None
+    for look in reversed(looks):
+        x, y, beyond = _seen(look, x, y)
+        nothing = _either(nothing, beyond)
+    limit_y, limit_x = looks[0].sizes_BV2.to(x.dtype)[..., None, None].unbind(2)
+    # A complex number is a pair of coordinates: the sum makes the grid in one pass. The views of an image are stacked in height: one
+    # call, and the image is not copied once a view.
+    grid = torch.view_as_real(_grid(x, limit_x, width) + _grid(y, limit_y, height) * 1j)
+    grid = grid.expand(batch, views, rows, columns, 2).reshape(batch, views * rows, columns, 2)
     sampled = F.grid_sample(images_BCHW, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    shown = seen.reshape(batch, 1, views * rows, columns)
-    return (sampled * shown).reshape(batch, channels, views, rows, columns).transpose(1, 2)
+    if nothing is not None:
+        sampled.mul_(~nothing.expand(batch, views, rows, columns).reshape(batch, 1, views * rows, columns))
+    return sampled.reshape(batch, channels, views, rows, columns).transpose(1, 2)
 
 
-def _look(look: Look, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where points (3, P) or (B, V, 3, P) lie in the image that is looked at, (B, V, 2, P), and whether something is there, (B, V, P)."""
-    mapped = look.homographies_BV33.to(points.dtype) @ points
-    depth = mapped[:, :, 2:]
-    xy = mapped[:, :, :2] / torch.where(depth.abs() < 1e-8, torch.full_like(depth, 1e-8), depth)
-    ahead = depth[:, :, 0] > 0
-    limits = look.sizes_BV2.flip(-1).to(xy.dtype)[..., None]  # width, height
-    if look.axes_BV2 is None:
-        return xy, ((xy >= 0) & (xy <= limits)).all(dim=2) & ahead
-    axes = look.axes_BV2.flip(-1)[..., None]
-    reach = (limits - 2 * axes).clamp(min=0)
-    return axes + reach - ((xy - axes).remainder((2 * reach).clamp(min=1e-6)) - reach).abs(), ahead
+def _seen(look: Look, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Where points lie in the image that is looked at, x and y, and whether nothing is there; None: something is everywhere."""
+    h = look.homographies_BV33.to(x.dtype)[..., None, None]
+    if look.lines is Lines.UPRIGHT:
+        x, y = h[:, :, 0, 0] * x + h[:, :, 0, 2], h[:, :, 1, 1] * y + h[:, :, 1, 2]
+    else:
+        lines = [h[:, :, row, 0] * x + (h[:, :, row, 1] * y + h[:, :, row, 2]) for row in range(3 if look.lines is Lines.STRAIGHT else 2)]
+        x, y = lines[:2]
+    nothing: torch.Tensor | None = None
+    if look.lines is Lines.STRAIGHT:
+        nothing = lines[2] <= 0
+        depth = lines[2].clamp_(min=1e-8)
+        x, y = x.div_(depth), y.div_(depth)
+    height, width = look.sizes_BV2.to(x.dtype)[..., None, None].unbind(2)
+    if look.outside is Outside.ZEROS:
+        beyond = (x < 0) | (x > width) | (y < 0) | (y > height)
+        return x, y, _either(nothing, beyond)
+    if look.axes_BV2 is not None:
+        axis_y, axis_x = look.axes_BV2[..., None, None].unbind(2)
+        x, y = _mirrored(x, width, axis_x), _mirrored(y, height, axis_y)
+    return x, y, nothing
+
+
+def _mirrored(places: torch.Tensor, length: torch.Tensor, axis: torch.Tensor) -> torch.Tensor:
+    reach = (length - 2 * axis).clamp(min=0)
+    return axis + reach - ((places - axis).remainder((2 * reach).clamp(min=1e-6)) - reach).abs()
+
+
+def _either(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tensor | None:
+    return other if one is None else one if other is None else one | other
+
+
+def _grid(places: torch.Tensor, limit: torch.Tensor, padded: int) -> torch.Tensor:
+    """Pixels as grid_sample counts them: from the border of the padded tensor, -1, to that beyond it, 1."""
+    return torch.minimum(places.clamp(min=0.5), limit - 0.5).mul_(2 / padded).sub_(1)

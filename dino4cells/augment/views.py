@@ -7,15 +7,16 @@ Dimensions: B batch, V views of a kind, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 
 from dino4cells.augment.draws import sample_keys
+from dino4cells.augment.plan import Extents, Plan, Resampling
 from dino4cells.augment.registry import active_transforms
-from dino4cells.augment.stages import Stage, Transform, Views, side_after, stages
+from dino4cells.augment.stages import Stage, Transform, side_after, stages
 from dino4cells.config import Config
 from dino4cells.data.dataset import Batch, to_unit_range
 from dino4cells.errors import ConfigError
@@ -26,6 +27,9 @@ SECOND = ("global_transfo2", _JITTER, "global_aug2", _LAST)
 LOCAL = ("local_transfo", "local_aug", _JITTER, _LAST)
 EXTRACTION = ("testing_transfo",)
 """Sections of a view's transforms, in the handbook's order."""
+
+CACHED_FLOATS = 2**18
+"""Views that a core works on at once: 1 MiB, what stays in its own cache while it is changed again and again."""
 
 
 @dataclass(frozen=True)
@@ -77,31 +81,48 @@ class ViewKind:
         """Views of every image.
 
         Args:
-            images_BCHW: float32 in [0, 1], padded at the right and bottom.
+            images_BCHW: uint8, or float32 in [0, 1]; padded at the right and bottom.
             sizes_B2: true height and width.
             keys_BV: random keys of each image and view (`sample_keys`).
 
         Returns:
-            (V, B, C, H, W). Where `side` is None, views are padded like the images.
+            (V, B, C, H, W), float32. Where `side` is None, views are padded like the images.
 
         Raises:
             ConfigError: images of one size may come to views of different sizes, or have another number of channels than a transform takes.
         """
-        batch, count = keys_BV.shape
-        channels = self.channels_after(images_BCHW.shape[1])
-        if not keys_BV.numel():
-            side = (self.side, self.side) if self.side else (images_BCHW.shape[2], images_BCHW.shape[3])
-            return images_BCHW.new_empty(count, batch, channels, *side)
-        views = Views(images_BCHW, sizes_B2, keys_BV)
-        for stage in self.stages:
-            if self.side is None:
-                self._check_sizes(stage, views.sizes_M2)
-            views.run(stage)
-        return views.finish().transpose(0, 1)
+        if self.side is None and keys_BV.numel():
+            self.channels_after(images_BCHW.shape[1])
+            return self.plan(images_BCHW, sizes_B2, keys_BV).carry_out(to_unit_range(images_BCHW), slice(0, len(images_BCHW)))
+        views_VBCHW = self.empty(images_BCHW, keys_BV.shape[1])
+        make_views(images_BCHW, sizes_B2, [(self, keys_BV, views_VBCHW)])
+        return views_VBCHW
 
-    def _check_sizes(self, stage: Stage, sizes_M2: torch.Tensor) -> None:
-        for number, transform in stage.geometric:
-            if transform.turns(sizes_M2):
+    def empty(self, images_BCHW: torch.Tensor, count: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """Room for `count` views of each image; where `side` is None, as large as the images.
+
+        Raises:
+            ConfigError: images have another number of channels than a transform takes.
+        """
+        channels = self.channels_after(images_BCHW.shape[1])
+        height, width = (self.side, self.side) if self.side else images_BCHW.shape[2:]
+        return images_BCHW.new_empty(count, len(images_BCHW), channels, height, width, dtype=dtype)
+
+    def plan(self, images_BCHW: torch.Tensor, sizes_B2: torch.Tensor, keys_BV: torch.Tensor) -> Plan:
+        """What is done to the images; they are not looked at.
+
+        Raises:
+            ConfigError: images of one size may come to views of different sizes.
+        """
+        plan = Plan(self.stages, Extents(sizes_B2, (images_BCHW.shape[2], images_BCHW.shape[3])), keys_BV)
+        for step in plan.steps if self.side is None else ():
+            if isinstance(step, Resampling):
+                self._check_sizes(step)
+        return plan
+
+    def _check_sizes(self, step: Resampling) -> None:
+        for number, transform in step.geometric:
+            if transform.turns(step.given.sizes_M2):
                 raise ConfigError(
                     f"{self._place(number)}: images of one size come out in several; "
                     "fit them to a square first, for example with Single_cell_centered."
@@ -109,6 +130,28 @@ class ViewKind:
 
     def _place(self, number: int) -> str:
         return self.places[number] if self.places else type(self.transforms[number]).__name__
+
+
+Asked = tuple[ViewKind, torch.Tensor, torch.Tensor]
+"""A kind of views, the keys (B, V) of those that are asked for, and the room (V, B, C, H, W) that they are written to."""
+
+
+def make_views(images_BCHW: torch.Tensor, sizes_B2: torch.Tensor, asked: Sequence[Asked]) -> None:
+    """Write views of several kinds, each of one size, of images as stored; the images are read once for all of them."""
+    asked = [(kind, keys_BV, views_VBCHW) for kind, keys_BV, views_VBCHW in asked if keys_BV.numel()]
+    if not asked:
+        return
+    plans = [(kind.plan(images_BCHW, sizes_B2, keys_BV), views_VBCHW) for kind, keys_BV, views_VBCHW in asked]
+    count = len(images_BCHW)
+    at_once = count
+    if images_BCHW.device.type == "cpu":
+        floats = max(views_VBCHW[:, 0].numel() for _, views_VBCHW in plans)
+        at_once = max(1, CACHED_FLOATS * torch.get_num_threads() // floats)
+    for start in range(0, count, at_once):
+        rows = slice(start, min(start + at_once, count))
+        images = to_unit_range(images_BCHW[rows])
+        for plan, views_VBCHW in plans:
+            views_VBCHW[:, rows] = plan.carry_out(images, rows)
 
 
 @dataclass(frozen=True)
@@ -157,12 +200,17 @@ class MultiCrop:
             )
         return counts["the second"]
 
-    def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Global views (2, B, C, H, W) and local views (V, B, C, h, w) of a batch, on its device."""
-        images_BCHW = to_unit_range(batch.images_BCHW)
+    def __call__(self, batch: Batch, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
+        """Global views (2, B, C, H, W) and local views (V, B, C, h, w) of a batch, on its device.
+
+        Args:
+            batch: images as stored.
+            dtype: of the views. They are worked out in float32 and rounded last, as a network that computes in bfloat16 would round them.
+        """
+        images_BCHW = batch.images_BCHW
         views = torch.arange(2 + self.local_count, device=images_BCHW.device)
         keys_BV = sample_keys(self.seed, batch.epoch_B[:, None], batch.index_B[:, None], views[None])
-        first = self.first.make(images_BCHW, batch.sizes_B2, keys_BV[:, :1])
-        second = self.second.make(images_BCHW, batch.sizes_B2, keys_BV[:, 1:2])
-        local = self.local.make(images_BCHW, batch.sizes_B2, keys_BV[:, 2:])
-        return torch.cat([first, second]), local
+        big, small = self.first.empty(images_BCHW, 2, dtype), self.local.empty(images_BCHW, self.local_count, dtype)
+        asked = [(self.first, keys_BV[:, :1], big[:1]), (self.second, keys_BV[:, 1:2], big[1:]), (self.local, keys_BV[:, 2:], small)]
+        make_views(images_BCHW, batch.sizes_B2, asked)
+        return big, small

@@ -8,15 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
+from transforms_plainly import noise, shown
 
-from dino4cells.augment.homography import from_corners, resample, scale_and_shift
+from dino4cells.augment.homography import from_corners, scale_and_shift
 
 # Coordinates are float32: at a few hundred pixels they are exact to some 1e-5 of a pixel, far below a grey level.
 EXACT = {"rtol": 0, "atol": 1e-4}
-
-
-def noise(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def crops(boxes: list[tuple[float, float, float, float]], side: tuple[int, int]) -> torch.Tensor:
@@ -30,7 +27,7 @@ def test_the_identity_returns_every_grey_level(height_width: tuple[int, int]) ->
     stored = (noise(2, 3, *height_width) * 255).round()
     sizes = torch.tensor([height_width] * 2)
 
-    views = resample(stored / 255, sizes, torch.eye(3).expand(2, 1, 3, 3), height_width)
+    views = shown(stored / 255, sizes, torch.eye(3).expand(2, 1, 3, 3), height_width)
 
     assert torch.equal((views[:, 0] * 255).round(), stored)
 
@@ -38,7 +35,7 @@ def test_the_identity_returns_every_grey_level(height_width: tuple[int, int]) ->
 def test_the_identity_is_exact_to_the_last_bit_at_sizes_of_powers_of_two() -> None:
     images = noise(2, 3, 64, 128)
 
-    assert torch.equal(resample(images, torch.tensor([[64, 128]] * 2), torch.eye(3).expand(2, 1, 3, 3), (64, 128))[:, 0], images)
+    assert torch.equal(shown(images, torch.tensor([[64, 128]] * 2), torch.eye(3).expand(2, 1, 3, 3), (64, 128))[:, 0], images)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -61,7 +58,7 @@ def test_a_shrinking_crop_is_torchvisions_resized_crop_whatever_the_padding(
         boxes.append((left, top, w, h))
         expected.append(tv.resized_crop(image, top, left, h, w, list(side), InterpolationMode.BILINEAR, antialias=False))
 
-    views = resample(padded, torch.tensor(sizes), crops(boxes, side)[:, None], side)
+    views = shown(padded, torch.tensor(sizes), crops(boxes, side)[:, None], side)
 
     torch.testing.assert_close(views[:, 0], torch.stack(expected), **EXACT)
 
@@ -70,7 +67,7 @@ def test_enlarging_a_whole_image_is_torchvisions_resize() -> None:
     image = noise(1, 3, 20, 14)
     padded = torch.nn.functional.pad(image, (0, 9, 0, 4), value=1.0)
 
-    view = resample(padded, torch.tensor([[20, 14]]), crops([(0, 0, 14, 20)], (48, 48))[:, None], (48, 48))[:, 0]
+    view = shown(padded, torch.tensor([[20, 14]]), crops([(0, 0, 14, 20)], (48, 48))[:, None], (48, 48))[:, 0]
 
     torch.testing.assert_close(view, tv.resize(image, [48, 48], InterpolationMode.BILINEAR, antialias=False), **EXACT)
 
@@ -80,7 +77,7 @@ def test_an_enlarging_crop_is_torchvisions_except_that_its_rim_sees_the_neighbou
     image, box, scale = noise(1, 3, 32, 32), (8, 4, 12, 16), 4
     side = (box[3] * scale, box[2] * scale)
 
-    view = resample(image, torch.tensor([[32, 32]]), crops([box], side)[:, None], side)[0, 0]
+    view = shown(image, torch.tensor([[32, 32]]), crops([box], side)[:, None], side)[0, 0]
 
     cut = tv.resized_crop(image[0], box[1], box[0], box[3], box[2], list(side), InterpolationMode.BILINEAR, antialias=False)
     rim = scale // 2
@@ -93,17 +90,17 @@ def test_several_views_of_an_image_equal_one_after_another() -> None:
     images, sizes = noise(3, 2, 30, 26), torch.tensor([[30, 26], [20, 26], [30, 11]])
     views = crops([(1, 2, 9, 8), (0, 0, 11, 20), (3, 5, 7, 7)], (16, 16))[None].expand(3, -1, -1, -1)
 
-    together = resample(images, sizes, views, (16, 16))
+    together = shown(images, sizes, views, (16, 16))
 
     for number in range(3):
-        torch.testing.assert_close(together[:, number : number + 1], resample(images, sizes, views[:, number : number + 1], (16, 16)))
+        torch.testing.assert_close(together[:, number : number + 1], shown(images, sizes, views[:, number : number + 1], (16, 16)))
 
 
 def test_outside_of_the_image_is_zero_even_where_the_padding_is_not() -> None:
     images = torch.ones(1, 1, 16, 16)
     shift_right_and_down = scale_and_shift(*torch.tensor([[1.0], [1.0], [-4.0], [-6.0]]))[:, None]
 
-    view = resample(images, torch.tensor([[8, 10]]), shift_right_and_down, (16, 16))[0, 0, 0]
+    view = shown(images, torch.tensor([[8, 10]]), shift_right_and_down, (16, 16))[0, 0, 0]
 
     expected = torch.zeros(16, 16)
     expected[6:14, 4:14] = 1

@@ -11,9 +11,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from transforms_plainly import noise, one_after_the_other
 
-from dino4cells.augment import brightness, channels, crops, fitting, geometry, scaling, tiles
-from dino4cells.augment import stages as compiled
+from dino4cells.augment import brightness, channels, crops, fitting, geometry, plan, scaling, tiles
 from dino4cells.augment.draws import sample_keys
+from dino4cells.augment.homography import Look
 from dino4cells.augment.intensity import ToTensor
 from dino4cells.augment.stages import Transform, stages
 from dino4cells.augment.views import MultiCrop, ViewKind
@@ -186,13 +186,13 @@ def test_transforms_become_stages(transforms: list[Transform], expected: list[tu
 def test_what_the_views_of_an_image_share_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The Cell Painting configuration: each image is resized once, and only the crops are resampled for each of ten views."""
     shapes: list[tuple[int, ...]] = []
-    plain = compiled.resample
+    plain = plan.resample
 
-    def counted(images: torch.Tensor, sizes: torch.Tensor, homographies: torch.Tensor, *arguments: object, **more: object) -> torch.Tensor:
-        shapes.append((*images.shape, homographies.shape[1]))
-        return plain(images, sizes, homographies, *arguments, **more)  # type: ignore[arg-type]
+    def counted(images: torch.Tensor, looks: Sequence[Look], side: tuple[int, int]) -> torch.Tensor:
+        shapes.append((*images.shape, looks[0].homographies_BV33.shape[1]))
+        return plain(images, looks, side)
 
-    monkeypatch.setattr(compiled, "resample", counted)
+    monkeypatch.setattr(plan, "resample", counted)
     kind = ViewKind((fitting.Resize(30), DROP, channels.RescaleProtein(), CROP, FLIP, CONTRAST, scaling.SelfNormalize()))
 
     kind.make(padded_batch(0.0), torch.tensor(SIZES), keys(10))

@@ -8,10 +8,9 @@ import torch
 from scipy import stats
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
-from transforms_plainly import NEAR, UNLIKELY, draws, grey_levels, noise, sizes, views
+from transforms_plainly import NEAR, UNLIKELY, draws, grey_levels, noise, shown, sizes, views
 
 from dino4cells.augment import crops, fitting, geometry
-from dino4cells.augment.homography import resample
 
 # Flips, quarter turns, rotations
 
@@ -58,7 +57,7 @@ def test_quarter_turns_of_an_oblong_image_swap_its_sides_and_lose_no_pixel() -> 
 
     for place in range(64):
         side = (int(outputs[place, 0]), int(outputs[place, 1]))
-        seen = resample(image[None] / 255, torch.tensor([[12, 20]]), maps[None, place : place + 1], side)[0, 0].mul(255).round()
+        seen = shown(image[None] / 255, torch.tensor([[12, 20]]), maps[None, place : place + 1], side)[0, 0].mul(255).round()
         assert seen.flatten().sort().values.equal(image.flatten().sort().values)
     assert {(12, 20), (20, 12)} == {tuple(map(int, output)) for output in outputs}
 
@@ -145,7 +144,7 @@ def test_a_crop_and_a_flip_in_one_resampling_equal_one_after_the_other() -> None
     first, square = crop.homography(sizes(count, 50, 70), random)
     second, _ = flip.homography(square, random)
 
-    at_once = resample(image[None], torch.tensor([[50, 70]]), (first @ second)[None], (24, 24))[0]
+    at_once = shown(image[None], torch.tensor([[50, 70]]), (first @ second)[None], (24, 24))[0]
 
     torch.testing.assert_close(at_once, views(crop, image, count).flip(2), **NEAR)
 
@@ -158,10 +157,10 @@ def test_a_warp_and_a_crop_in_one_resampling_resemble_one_after_the_other() -> N
     crop, _ = crops.RandomResizedCrop(32, (0.3, 0.6)).homography(square, random)
     size = torch.tensor([[64, 64]])
 
-    at_once = resample(smooth[None], size, (warp @ crop)[None], (32, 32))[0]
+    at_once = shown(smooth[None], size, (warp @ crop)[None], (32, 32))[0]
 
-    warped = resample(smooth[None], size, warp[None], (64, 64))[0]
-    in_turn = resample(warped, size.expand(8, 2), crop[:, None], (32, 32))[:, 0]
+    warped = shown(smooth[None], size, warp[None], (64, 64))[0]
+    in_turn = shown(warped, size.expand(8, 2), crop[:, None], (32, 32))[:, 0]
     difference = (at_once - in_turn).abs()
     assert float(difference.median()) < 2e-3
     assert float((difference > 0.02).double().mean()) < 0.05  # the edge of the warp is cut instead of blended

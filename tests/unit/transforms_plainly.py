@@ -11,7 +11,7 @@ import torch
 
 from dino4cells.augment.draws import Draws
 from dino4cells.augment.geometry import Geometric
-from dino4cells.augment.homography import resample
+from dino4cells.augment.homography import Look, resample
 from dino4cells.augment.intensity import Intensity
 from dino4cells.augment.stages import Transform
 
@@ -45,6 +45,20 @@ def changed(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
     return (before != after).flatten(1).any(dim=1)
 
 
+def prepared(transform: Geometric, image_CHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the transform resamples instead of an image, (1, C, H, W), and its size, (1, 2)."""
+    size = torch.tensor([image_CHW.shape[1:]])
+    images = transform.prepare(image_CHW[None], size)
+    stored = transform.prepared_sizes(size, (image_CHW.shape[1], image_CHW.shape[2]))
+    assert stored.tolist() == [list(images.shape[2:])]
+    return images, stored
+
+
+def shown(images: torch.Tensor, sizes_B2: torch.Tensor, homographies_BV33: torch.Tensor, side: tuple[int, int]) -> torch.Tensor:
+    """Images through homographies, zeros outside."""
+    return resample(images, [Look(homographies_BV33, sizes_B2[:, None])], side)
+
+
 def one_after_the_other(transforms: Sequence[Transform], image_CHW: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     """One image through its transforms in their order, each alone, with a resampling of its own and the draws of the sample's key."""
     image = image_CHW
@@ -53,18 +67,18 @@ def one_after_the_other(transforms: Sequence[Transform], image_CHW: torch.Tensor
         if isinstance(transform, Intensity):
             image = transform.apply(image[None], own)[0]
             continue
-        images, stored = transform.prepare(image[None], torch.tensor([image.shape[1:]]))
+        images, stored = prepared(transform, image)
         maps, outputs = transform.homography(stored.float(), own)
         side = (int(outputs[0, 0]), int(outputs[0, 1]))
-        image = resample(images, stored, maps[None], side, axes_BV2=transform.outside.axes(maps[None]))[0, 0]
+        image = resample(images, [transform.look(maps[None], stored[:, None])], side)[0, 0]
     return image
 
 
 def views(transform: Geometric, image: torch.Tensor, count: int) -> torch.Tensor:
     """(count, C, h, w): an image seen through `count` draws of a transform whose outputs have one size."""
-    images, stored = transform.prepare(image[None], torch.tensor([image.shape[1:]]))
+    images, stored = prepared(transform, image)
     height, width = stored[0].tolist()
     maps, outputs = transform.homography(sizes(count, height, width), draws(count))
     assert len(torch.unique(outputs, dim=0)) == 1
     side = (int(outputs[0, 0]), int(outputs[0, 1]))
-    return resample(images, stored, maps[None], side, axes_BV2=transform.outside.axes(maps[None]))[0]
+    return resample(images, [transform.look(maps[None], stored[:, None])], side)[0]

@@ -24,7 +24,6 @@ from dino4cells.classify.scores import Floats
 from dino4cells.config import Config
 from dino4cells.errors import ConfigError, DataError
 from dino4cells.models.artifact import NetworkCard, TrainedModel
-from dino4cells.models.vit import use_plain_attention
 from dino4cells.training.distributed import ProcessGroup
 from dino4cells.training.loop import autocast_type
 
@@ -121,8 +120,6 @@ def on_images(config: Config, data: str | None, model: TrainedModel | None, grou
         train_head=wanted.train_classifier_head and wanted.train,
     )
     _load_head(config, classifier)
-    if group.device.type == "cpu":
-        use_plain_attention(classifier)
     classifier.to(group.device)
     inputs: dict[str, ImageInputs] = {}
     for name, cells in kept.items():

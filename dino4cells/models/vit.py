@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from dino4cells.errors import ConfigError
 from dino4cells.models.backbone import Backbone
+from dino4cells.models.block import Block
 
 # Width and heads of the published architectures; all have twelve blocks.
 ARCHITECTURES = {"vit_tiny": (192, 3), "vit_small": (384, 6), "vit_base": (768, 12)}
@@ -34,13 +37,27 @@ class DinoVisionTransformer(VisionTransformer, Backbone):
 
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # no attention masks here
         """Class token (B, D) of images (B, C, H, W)."""
-        tokens_BTD: torch.Tensor = self.forward_features(images_BCHW)
-        return tokens_BTD[:, 0]
+        blocks: Any = self.blocks
+        tokens_BTD = self._embed_patches(images_BCHW)
+        for block in blocks[:-1]:
+            tokens_BTD = self._through(block, tokens_BTD)
+        normalized: torch.Tensor = self.norm(self._through(blocks[-1].class_token, tokens_BTD))
+        return normalized
 
     def forward_features(self, images_BCHW: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        """All tokens after the last norm (B, T, D)."""
-        normalized: torch.Tensor = self.norm(self.blocks(self._embed_patches(images_BCHW)))
+        """All tokens after the last norm (B, T, D); the first is what `forward` gives, up to the rounding of another order of sums."""
+        tokens_BTD = self._embed_patches(images_BCHW)
+        for block in self.blocks:
+            tokens_BTD = self._through(block, tokens_BTD)
+        normalized: torch.Tensor = self.norm(tokens_BTD)
         return normalized
+
+    def _through(self, part: Callable[[torch.Tensor], torch.Tensor], tokens_BTD: torch.Tensor) -> torch.Tensor:
+        """A block's output, whose inner values are kept for the backward pass or, with activation checkpointing, computed again in it."""
+        if not (self.grad_checkpointing and torch.is_grad_enabled()):
+            return part(tokens_BTD)
+        computed: torch.Tensor = checkpoint(part, tokens_BTD, use_reentrant=False)
+        return computed
 
     def _embed_patches(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """Class token and patches with their positions (B, T, D), before the first block."""
@@ -134,6 +151,7 @@ def vision_transformer(arch: str, patch_size: int, image_size: int, channels: in
         qkv_bias=True,
         drop_path_rate=drop_path_rate,
         norm_layer=functools.partial(nn.LayerNorm, eps=1e-6),
+        block_fn=Block,
     )
     backbone.patch_embed.strict_img_size = False  # positions are interpolated here, see `positions`
     backbone.smallest_side = patch_size
@@ -150,10 +168,3 @@ def _initialize(backbone: DinoVisionTransformer) -> None:
                 nn.init.zeros_(module.bias)
     nn.init.trunc_normal_(backbone.pos_embed, std=0.02)
     nn.init.trunc_normal_(backbone.cls_token, std=0.02)
-
-
-def use_plain_attention(backbone: nn.Module) -> None:
-    """Replace the fused attention by matrix products: on CPU the fused backward is the slower one in bfloat16."""
-    for module in backbone.modules():
-        if hasattr(module, "fused_attn"):
-            module.fused_attn = False  # type: ignore[assignment]  # timm's attribute, unknown to nn.Module

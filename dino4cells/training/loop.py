@@ -22,7 +22,6 @@ from dino4cells.errors import CheckpointError, ConfigError
 from dino4cells.models.backbones import build_backbone
 from dino4cells.models.head import DINOHead, DINONetwork
 from dino4cells.models.init import start_from
-from dino4cells.models.vit import use_plain_attention
 from dino4cells.training.batch_norm import has_batch_norm, normalize_by_the_batch, synchronize_batch_norm
 from dino4cells.training.checkpoint import FRESH_SCALER, Checkpoint
 from dino4cells.training.distributed import ProcessGroup, sum_over_ranks
@@ -121,9 +120,6 @@ class DINO:
         if group.world_size > 1:
             ids = [group.device] if group.device.type == "cuda" else None
             self._student_over_ranks = DistributedDataParallel(self.student, device_ids=ids, gradient_as_bucket_view=True)
-        if group.device.type == "cpu":
-            use_plain_attention(self.student)
-            use_plain_attention(self.teacher)
         self._autocast = autocast_type(config.model.precision, group.device, config.model.arch)
 
     def start_from(self, config: Config, channels: Sequence[str]) -> tuple[str, ...]:

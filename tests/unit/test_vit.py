@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from benchmarks.reference.network import PlainTransformer
 from dino4cells.errors import ConfigError
 from dino4cells.models.backbones import build_backbone
-from dino4cells.models.vit import ARCHITECTURES, DinoVisionTransformer, use_plain_attention
+from dino4cells.models.block import MOST_TOKENS_OF_PLAIN_ATTENTION, Residual, attend
+from dino4cells.models.vit import ARCHITECTURES, DinoVisionTransformer
 
 # HANDBOOK, Files: what follows `backbone.` in a published checkpoint.
 BLOCK = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
@@ -60,7 +61,8 @@ def test_images_of_any_size_are_embedded_and_an_unfilled_margin_is_not_seen(tiny
     with torch.inference_mode():
         tokens = tiny.forward_features(image)
         assert tokens.shape == (1, 1 + (height // 8) * (width // 8), 192)
-        assert torch.equal(tiny(margin), tokens[:, 0])
+        assert torch.equal(tiny(margin), tiny(image))
+        torch.testing.assert_close(tiny(image), tokens[:, 0], rtol=1e-4, atol=1e-5)
 
 
 def positions_as_dino_has_them(pos_embed: torch.Tensor, first: int, second: int, patch: int) -> torch.Tensor:
@@ -115,14 +117,62 @@ def test_stochastic_depth_acts_in_training_alone() -> None:
         assert not torch.equal(backbone.train()(image), backbone(image))
 
 
-def test_plain_attention_computes_what_the_fused_one_does() -> None:
-    backbone = build_backbone("vit_tiny", 8, 16, 1).eval()
-    image = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        fused = backbone(image)
-        use_plain_attention(backbone)
-        assert not backbone.blocks[0].attn.fused_attn
-        torch.testing.assert_close(backbone(image), fused, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("training", [False, True])
+def test_the_class_token_of_the_last_block_and_its_gradients_are_those_of_all_tokens(training: bool) -> None:
+    backbone = build_backbone("vit_tiny", 8, 16, 2, drop_path_rate=0.5).train(training).double()
+    image = torch.randn(6, 2, 16, 24, generator=torch.Generator().manual_seed(0)).double()
+    direction = torch.randn(6, 192, generator=torch.Generator().manual_seed(1)).double()
+    found = []
+    for embed in (backbone, lambda image: backbone.forward_features(image)[:, 0]):
+        backbone.zero_grad()
+        torch.manual_seed(2)  # images whose branches are left out
+        tokens = embed(image)
+        (tokens * direction).sum().backward()
+        found.append((tokens, {name: parameter.grad for name, parameter in backbone.named_parameters()}))
+    (one, ones), (other, others) = found
+    torch.testing.assert_close(one, other)
+    for name, gradient in others.items():
+        torch.testing.assert_close(ones[name], gradient, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def with_masks(tokens: torch.Tensor, branch: torch.nn.Module, rate: float) -> torch.Tensor:
+    """Huang et al. 2016 as it is written: the branch of every image, times 0 or 1 / (1 - rate)."""
+    mask = torch.rand(len(tokens)) >= rate
+    result: torch.Tensor = tokens + branch(tokens) * (mask / (1 - rate))[:, None, None]
+    return result
+
+
+@pytest.mark.parametrize("gathers", [True, False])
+@pytest.mark.parametrize("rate", [0.0, 0.4, 0.999])
+def test_a_branch_that_is_left_out_of_some_images_is_the_branch_times_a_mask(
+    rate: float, gathers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: not gathers)
+    branch = torch.nn.Linear(4, 4)
+    found = []
+    for plain in (False, True):
+        torch.manual_seed(3)
+        tokens = torch.randn(20, 3, 4).requires_grad_()
+        branch.zero_grad()
+        if plain:
+            result = with_masks(tokens, branch, rate)
+        else:
+            residual = Residual.draw(tokens, rate)
+            result = residual.add(tokens, branch(residual.seen(tokens)))
+        result.square().sum().backward()
+        found.append([result, tokens.grad, branch.weight.grad, branch.bias.grad])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(("queries", "tokens"), [(1, 37), (37, 37), (3, MOST_TOKENS_OF_PLAIN_ATTENTION + 1)])
+def test_attention_in_bfloat16_is_that_of_float64_to_the_rounding_of_its_scores(queries: int, tokens: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    query = torch.randn(2, 3, queries, 64, generator=random).bfloat16()
+    key, value = torch.randn(2, 2, 3, tokens, 64, generator=random).bfloat16().unbind(0)
+    exact = (query.double() @ key.double().mT / 8).softmax(dim=-1) @ value.double()
+    torch.testing.assert_close(attend(query, key, value).double(), exact, rtol=0, atol=1e-2)
+    torch.testing.assert_close(attend(query.double(), key.double(), value.double()), exact)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +201,6 @@ def with_visible_weights(arch: str, patch: int, size: int, channels: int) -> tup
     return ours, plain
 
 
-@pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize(
     ("arch", "patch", "sizes"),
     [
@@ -160,11 +209,8 @@ def with_visible_weights(arch: str, patch: int, size: int, channels: int) -> tup
         ("vit_small", 16, [(96, 96), (224, 224), (512, 512), (131, 257)]),
     ],
 )
-def test_features_are_those_of_the_published_arithmetic(arch: str, patch: int, sizes: list[tuple[int, int]], fused: bool) -> None:
+def test_features_are_those_of_the_published_arithmetic(arch: str, patch: int, sizes: list[tuple[int, int]]) -> None:
     ours, plain = with_visible_weights(arch, patch, 224, 4)
-    if not fused:
-        use_plain_attention(ours)
-        sizes = sizes[:1]
     for height, width in sizes:
         image = torch.rand(1, 4, height, width, generator=torch.Generator().manual_seed(height))
         with torch.inference_mode():
@@ -185,11 +231,8 @@ def test_features_of_small_patches_in_a_large_image_are_those_of_the_published_a
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (45, 24), (8, 8)])
-@pytest.mark.parametrize("fused", [True, False])
-def test_attention_maps_are_what_the_class_token_gives_each_patch_in_the_last_block(height: int, width: int, fused: bool) -> None:
+def test_attention_maps_are_what_the_class_token_gives_each_patch_in_the_last_block(height: int, width: int) -> None:
     ours, plain = with_visible_weights("vit_tiny", 8, 32, 4)
-    if not fused:
-        use_plain_attention(ours)
     images = torch.rand(2, 4, height, width, generator=torch.Generator().manual_seed(0))
     seen: list[torch.Tensor] = []
     plain.blocks[-1].norm1.register_forward_hook(lambda module, inputs, output: seen.append(output))

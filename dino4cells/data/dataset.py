@@ -81,7 +81,13 @@ class CellImages(Dataset[Batch]):
         return self.__getitems__([key])
 
     def __getitems__(self, keys: Sequence[EpochAndIndex]) -> Batch:
-        images = self.read([index for _, index in keys])
+        return self._batch(keys, self.read([index for _, index in keys]))
+
+    def decoded(self, keys: Sequence[EpochAndIndex], contents: Sequence[list[bytes | StorageError]]) -> Batch:
+        """The batch of images whose contents (`ImageSource.contents`) were read already."""
+        return self._batch(keys, [self._decode(index, read) for (_, index), read in zip(keys, contents, strict=True)])
+
+    def _batch(self, keys: Sequence[EpochAndIndex], images: Sequence[torch.Tensor | Dino4CellsError]) -> Batch:
         drawn: list[torch.Tensor] = []
         read: list[EpochAndIndex] = []
         failures: list[tuple[int, str]] = []

@@ -12,11 +12,13 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from types import TracebackType
+from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dino4cells.data.dataset import Batch, CellImages
+from dino4cells.data.fetching import Decoder, FetchedBatches
 from dino4cells.data.sampler import EpochAndIndex
 
 CPU = torch.device("cpu")
@@ -113,9 +115,12 @@ def _by_processes(processes: DataLoader[Batch]) -> Generator[Batch]:
 
 def _reading_processes(images: CellImages, batches: Sampler[list[EpochAndIndex]], workers: int, device: torch.device) -> DataLoader[Batch]:
     """Processes start by forkserver: s3fs holds threads that do not survive a plain fork."""
+    is_packed = images.source.stored.packed is not None
+    dataset: Dataset[Batch] = Decoder(images.source) if is_packed else images
+    samples: Sampler[Any] = FetchedBatches(images.source, batches) if is_packed else batches
     return DataLoader(
-        images,
-        batch_sampler=batches,
+        dataset,
+        batch_sampler=samples,
         collate_fn=_already_a_batch,
         num_workers=workers,
         pin_memory=device.type == "cuda",

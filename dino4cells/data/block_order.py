@@ -109,6 +109,7 @@ class Lanes:
         number = int(np.searchsorted(self._ends_K, position, side="right"))
         block, stop = int(self._blocks_K[number]), int(self._ends_K[number])
         start, end = self._order.starts_K[block : block + 2].tolist()
-        places = start + np.random.default_rng((*self._seed, block)).permutation(end - start)
+        # Not (…, 0), which numpy takes for the same seed as that of the blocks' order.
+        places = start + np.random.default_rng((*self._seed, 1 + block)).permutation(end - start)
         rows: Rows = places if self._order.rows_N is None else self._order.rows_N[places]
         return stop - len(rows), stop, rows

@@ -100,8 +100,11 @@ class PartWriter:
         fields = [pa.field(field.name, pa.string()) if pa.types.is_null(field.type) else field for field in fields]
         self._metadata_schema = pa.schema(fields)
         self._schema = pa.schema([*fields, *(pa.field(name, pa.float32()) for name in columns)])
-        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
-        self._waiting: list[pa.Table] = []
+        # Numbers that hardly ever repeat are not looked up in a dictionary.
+        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd", use_dictionary=self._metadata_schema.names)
+        self._waiting: list[NDArray[np.float32]] = []
+        self._waiting_rows: list[NDArray[np.int64]] = []
+        self._waiting_added: list[tuple[str, str | None]] = []  # model and error
 
     def write(
         self,
@@ -111,20 +114,30 @@ class PartWriter:
         errors: list[str | None] | None = None,
     ) -> None:
         """Add rows: values (rows, columns) and, for a file with metadata, which rows of the table they belong to."""
-        table = pa.table({name: values[:, column] for column, name in enumerate(self.columns)})
-        if self._metadata is not None:
-            added = {MODEL_COLUMN: model, ERROR_COLUMN: pd.Series(errors, dtype=object).to_numpy()}
-            described = self._metadata.iloc[rows].assign(**added)
-            described_table = pa.Table.from_pandas(described, schema=self._metadata_schema, preserve_index=False)
-            table = pa.Table.from_arrays([*described_table.columns, *table.columns], schema=self._schema)
-        self._waiting.append(table.cast(self._schema))
+        if not len(values):
+            return
+        self._waiting.append(values)
+        if rows is not None and errors is not None:
+            self._waiting_rows.append(rows)
+            self._waiting_added += [(model, error) for error in errors]
         if sum(len(waiting) for waiting in self._waiting) >= ROWS_PER_GROUP:
             self._flush()
 
     def _flush(self) -> None:
-        if self._waiting:
-            self._writer.write_table(pa.concat_tables(self._waiting).combine_chunks())
-            self._waiting = []
+        if not self._waiting:
+            return
+        by_column = np.ascontiguousarray(np.concatenate(self._waiting).T)
+        self._writer.write_table(pa.Table.from_arrays([*self._described(), *map(pa.array, by_column)], schema=self._schema))
+        self._waiting, self._waiting_rows, self._waiting_added = [], [], []
+
+    def _described(self) -> list[pa.ChunkedArray]:
+        """Columns of the metadata of the rows that wait."""
+        if self._metadata is None:
+            return []
+        models, errors = (pd.Series(column, dtype=object).to_numpy() for column in zip(*self._waiting_added, strict=True))
+        described = self._metadata.iloc[np.concatenate(self._waiting_rows)].assign(**{MODEL_COLUMN: models, ERROR_COLUMN: errors})
+        columns: list[pa.ChunkedArray] = pa.Table.from_pandas(described, schema=self._metadata_schema, preserve_index=False).columns
+        return columns
 
     def __enter__(self) -> PartWriter:
         return self

@@ -262,3 +262,9 @@ def test_intensity_statistics_are_those_of_each_channel_and_know_no_place(dtype:
 def test_intensity_statistics_refuse_what_is_no_image() -> None:
     with pytest.raises(ValueError, match="channels, height, width"):
         intensity_statistics(np.zeros((4, 4)))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (64, 50), (20, 30)])
+def test_intensity_statistics_of_grey_values_are_those_of_the_same_numbers_as_reals(shape: tuple[int, int]) -> None:
+    image = (np.random.default_rng(0).random((4, *shape)) ** 4 * 256).astype(np.uint8)
+    np.testing.assert_allclose(intensity_statistics(image), intensity_statistics(image.astype(np.float32)), rtol=1e-5, atol=1e-5)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -117,8 +118,8 @@ class CellImages(Dataset[Batch]):
         except DataError as error:
             return error
         size = image.numel() * image.element_size()
-        if size <= self._free_bytes:
-            self._cache[index] = image
+        # Two passes may read at once, and the other have kept this image already.
+        if size <= self._free_bytes and self._cache.setdefault(index, image) is image:
             self._free_bytes -= size
         return image
 
@@ -127,11 +128,10 @@ def _pad(images: list[torch.Tensor], keys: list[EpochAndIndex], failures: tuple[
     sizes = torch.tensor([image.shape[1:] for image in images], dtype=torch.int64).reshape(-1, 2)
     height, width = (int(side) for side in sizes.amax(0)) if images else (1, 1)
     mixed = len({image.dtype for image in images}) > 1
-    dtype = torch.float32 if mixed else images[0].dtype if images else torch.uint8
-    padded = torch.zeros(len(images), channels, height, width, dtype=dtype)
-    for target, image in zip(padded.numpy(), images, strict=True):
-        # By numpy: torch would start threads for it in the thread that reads, beside those of the step.
-        pixels = (to_unit_range(image) if mixed else image).numpy()
-        target[:, : pixels.shape[1], : pixels.shape[2]] = pixels
+    pixels = [(to_unit_range(image) if mixed else image).numpy() for image in images]
+    # By numpy: torch would start threads for it in the thread that reads, beside those of the step.
+    padded = np.zeros((len(images), channels, height, width), pixels[0].dtype if pixels else np.uint8)
+    for target, image in zip(padded, pixels, strict=True):
+        target[:, : image.shape[1], : image.shape[2]] = image
     epochs, indices = (torch.tensor([key[place] for key in keys], dtype=torch.int64) for place in (0, 1))
-    return Batch(padded, sizes, indices, epochs, failures)
+    return Batch(torch.from_numpy(padded), sizes, indices, epochs, failures)

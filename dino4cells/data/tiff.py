@@ -82,7 +82,8 @@ def _series(file: tifffile.TiffFile, content: bytes) -> tuple[NDArray[np.generic
     pages = [np.asarray(frame) for frame in ImageSequence.Iterator(Image.open(io.BytesIO(content)))]
     whole = np.stack(pages) if len(pages) > 1 else pages[0]
     if whole.size != first.size:
-        raise NotAnImage(f"the TIFF is compressed by {tifffile.COMPRESSION(page.compression).name}; save it uncompressed or with deflate")
+        name = tifffile.COMPRESSION(page.compression).name
+        raise NotAnImage(f"the TIFF is compressed by {name}; save it uncompressed or with deflate, or install dino4cells[tiff]")
     return whole.reshape(first.shape), first.axes, inverted and whole.dtype == np.uint16
 
 

@@ -7,9 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.reference.images import write_images
 from dino4cells import steps
 from dino4cells.config import load_config
+from dino4cells.data.dataset import CellImages, to_unit_range
+from dino4cells.data.loading import load_batches
+from dino4cells.data.sampler import SampleOrder, SampleStream
 from dino4cells.data.simulate import simulate
+from dino4cells.data.source import plain_source
 from dino4cells.features.store import read_features
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="NO CUDA DEVICE: the GPU tests did not run")]
@@ -26,6 +31,25 @@ TINY = {
     "global_transfo2.RandomResizedCrop.size": 32,
     "local_transfo.RandomResizedCrop.size": 16,
 }
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", ["png", "tiff16"])
+def test_batches_that_are_copied_beside_a_computation_are_those_of_the_cpu(kind: str, workers: int, tmp_path: Path) -> None:
+    paths = write_images(tmp_path, 12, side=256, format=kind)
+    images = CellImages(plain_source([str(path) for path in paths], 4))
+    stream = SampleStream(SampleOrder.of_rows(12), epochs=4, batch_size=3)
+    summed, expected = [], []
+    with iter(load_batches(images, stream, workers, torch.device("cuda"))) as batches:
+        for batch in batches:
+            assert batch.images_BCHW.is_cuda
+            # The step is late: the next copies are asked for while it has not looked at this batch.
+            torch.cuda._sleep(20_000_000)
+            summed.append(to_unit_range(batch.images_BCHW).double().sum(dim=(1, 2, 3)))
+    for keys in stream:
+        expected.append(to_unit_range(images.__getitems__(keys).images_BCHW).double().sum(dim=(1, 2, 3)))
+
+    torch.testing.assert_close(torch.stack(summed).cpu(), torch.stack(expected))
 
 
 def test_training_and_extraction_on_a_gpu_give_the_cpus_numbers(tmp_path: Path) -> None:

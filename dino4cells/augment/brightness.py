@@ -12,35 +12,36 @@ import torch
 import torch.nn.functional as F
 
 from dino4cells.augment.draws import Draws
-from dino4cells.augment.intensity import Intensity, on_first_four, where_chosen
+from dino4cells.augment.intensity import Drawn, Intensity, on_first_four, where_chosen
 from dino4cells.augment.parameters import NotNegative, Probability
 
 
-def _factor(draws: Draws, p: float, channels: int) -> torch.Tensor:
-    return draws.normal(1.0, p, each=channels).clamp(min=0.5)[:, :, None, None]
+@dataclass(frozen=True)
+class _FactorOfEachChannel(Intensity):
+    p: NotNegative = 0.2
+
+    def draw(self, draws: Draws, channels: int) -> Drawn:
+        """Factors max(N(1, p), 0.5), (N, C, 1, 1)."""
+        return (draws.normal(1.0, self.p, each=channels).clamp(min=0.5)[:, :, None, None],)
 
 
 @dataclass(frozen=True)
-class ChangeBrightness(Intensity):
+class ChangeBrightness(_FactorOfEachChannel):
     """Multiplies each channel by its own max(N(1, p), 0.5) and clamps to [0, 1]; always, p is no probability."""
 
     pixelwise: ClassVar[bool] = True
 
-    p: NotNegative = 0.2
-
-    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
-        return (views_NCHW * _factor(draws, self.p, views_NCHW.shape[1])).clamp_(0, 1)
+    def change(self, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+        return (views_NCHW * drawn[0]).clamp_(0, 1)
 
 
 @dataclass(frozen=True)
-class ChangeContrast(Intensity):
+class ChangeContrast(_FactorOfEachChannel):
     """Moves each channel from or to its mean by its own factor max(N(1, p), 0.5) and clamps to [0, 1]; always, p is no probability."""
 
-    p: NotNegative = 0.2
-
-    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
-        mean = views_NCHW.mean(dim=(2, 3), keepdim=True)
-        return (views_NCHW - mean).mul_(_factor(draws, self.p, views_NCHW.shape[1])).add_(mean).clamp_(0, 1)
+    def change(self, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+        mean_NC11 = views_NCHW.mean(dim=(2, 3), keepdim=True)
+        return (views_NCHW - mean_NC11).mul_(drawn[0]).add_(mean_NC11).clamp_(0, 1)
 
 
 @dataclass(frozen=True)
@@ -51,16 +52,19 @@ class Solarization(Intensity):
 
     p: Probability = 0.2
 
-    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
-        return where_chosen(draws.chance(self.p), torch.where(views_NCHW >= 0.5, 1 - views_NCHW, views_NCHW), views_NCHW)
+    def draw(self, draws: Draws, channels: int) -> Drawn:
+        return (draws.chance(self.p),)
+
+    def change(self, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+        return where_chosen(drawn[0], torch.where(views_NCHW >= 0.5, 1 - views_NCHW, views_NCHW), views_NCHW)
 
 
 @dataclass(frozen=True)
 class SolarizationOfFour(Solarization):
     """Inverts the values of at least one half in the first four channels, with probability p; the others are left alone."""
 
-    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
-        return on_first_four(super().apply, views_NCHW, draws)
+    def change(self, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+        return on_first_four(super().change, views_NCHW, drawn)
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,11 @@ class GaussianBlur(Intensity):
         if self.radius_min > self.radius_max:
             raise ValueError(f"radius_min ({self.radius_min:g}) must be at most radius_max ({self.radius_max:g})")
 
-    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
-        chosen, sigma = draws.chance(self.p), draws.uniform(self.radius_min, self.radius_max)
+    def draw(self, draws: Draws, channels: int) -> Drawn:
+        return draws.chance(self.p), draws.uniform(self.radius_min, self.radius_max)
+
+    def change(self, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+        chosen, sigma = drawn
         reach = int(3 * self.radius_max + 0.5)
         offsets = torch.arange(-reach, reach + 1, device=views_NCHW.device, dtype=views_NCHW.dtype)
         kernel_NK = torch.exp(-0.5 * (offsets / sigma[:, None].clamp(min=1e-3)) ** 2)
@@ -97,5 +104,5 @@ class GaussianBlur(Intensity):
 class GaussianBlurOfFour(GaussianBlur):
     """Blurs the first four channels as GaussianBlur, with probability p; the others are left alone."""
 
-    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
-        return on_first_four(super().apply, views_NCHW, draws)
+    def change(self, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+        return on_first_four(super().change, views_NCHW, drawn)

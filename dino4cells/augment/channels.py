@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 
 from dino4cells.augment.draws import Draws
-from dino4cells.augment.intensity import MARKERS, PROTEIN, Commutes, Gain, Intensity, on_first_four, where_chosen
+from dino4cells.augment.intensity import MARKERS, PROTEIN, Commutes, Drawn, Gain, Intensity, on_first_four, where_chosen
 from dino4cells.augment.parameters import Channel, Interpolation, Probability
 from dino4cells.errors import ConfigError
 
@@ -25,12 +24,17 @@ class RemoveChannel(Gain):
 
     p: Probability = 0.2
 
-    def gains(self, peaks_NC: torch.Tensor, draws: Draws) -> torch.Tensor:
+    def draw(self, draws: Draws, channels: int) -> Drawn:
+        """The gains, (N, C)."""
         chosen, which = draws.chance(self.p), draws.integers(len(MARKERS))
-        if peaks_NC.shape[1] < 4:
-            return torch.ones_like(peaks_NC)
-        removed_NC = F.one_hot(torch.tensor(MARKERS, device=which.device)[which], peaks_NC.shape[1]).bool() & chosen[:, None]
-        return torch.ones_like(peaks_NC).masked_fill(removed_NC, 0)
+        if channels < 4:
+            return (torch.ones(len(draws), channels, device=draws.device),)
+        numbers = [MARKERS.index(channel) if channel in MARKERS else -1 for channel in range(channels)]
+        removed_NC = torch.stack([which == number for number in numbers], dim=1) & chosen[:, None]
+        return (1 - removed_NC.to(torch.float32),)
+
+    def gains(self, peaks_NC: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+        return drawn[0]
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,11 @@ class RescaleProtein(Gain):
 
     p: Probability = 0.2
 
-    def gains(self, peaks_NC: torch.Tensor, draws: Draws) -> torch.Tensor:
-        chosen, factor = draws.chance(self.p), draws.uniform(0, 2)
+    def draw(self, draws: Draws, channels: int) -> Drawn:
+        return draws.chance(self.p), draws.uniform(0, 2)
+
+    def gains(self, peaks_NC: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+        chosen, factor = drawn
         peak = peaks_NC.amax(dim=1)
         gains_NC = torch.ones_like(peaks_NC)
         gains_NC[:, PROTEIN : PROTEIN + 1] = torch.where(chosen & (peak > 0), factor / peak.clamp(min=1e-6), 1.0)[:, None]
@@ -63,8 +70,11 @@ class ThresholdProtein(Intensity):
     p: Probability = 0.2
     interpolation: Interpolation = "bilinear"
 
-    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
-        chosen, threshold = draws.chance(self.p), draws.integers(50).to(views_NCHW.dtype) / 255
+    def draw(self, draws: Draws, channels: int) -> Drawn:
+        return draws.chance(self.p), draws.integers(50).to(torch.float32) / 255
+
+    def change(self, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+        chosen, threshold = drawn
         below_NCHW = views_NCHW < torch.where(chosen, threshold, -torch.inf)[:, None, None, None]
         protein_C111 = torch.arange(views_NCHW.shape[1], device=views_NCHW.device)[:, None, None] == PROTEIN
         return views_NCHW.masked_fill(below_NCHW & protein_C111, 0)
@@ -80,7 +90,7 @@ class GetSpecificChannel(Intensity):
 
     c: Channel
 
-    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
+    def change(self, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
         return views_NCHW[:, self.c : self.c + 1]
 
     def channels_after(self, channels: int) -> int:
@@ -97,13 +107,16 @@ class RandomGrayscale(Intensity):
 
     p: Probability = 0.1
 
-    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
-        return where_chosen(draws.chance(self.p), views_NCHW.mean(dim=1, keepdim=True).expand_as(views_NCHW), views_NCHW)
+    def draw(self, draws: Draws, channels: int) -> Drawn:
+        return (draws.chance(self.p),)
+
+    def change(self, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+        return where_chosen(drawn[0], views_NCHW.mean(dim=1, keepdim=True).expand_as(views_NCHW), views_NCHW)
 
 
 @dataclass(frozen=True)
 class RandomGrayscaleOfFour(RandomGrayscale):
     """Shows the mean of the first four channels in each of them, with probability p; the others are left alone."""
 
-    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
-        return on_first_four(super().apply, views_NCHW, draws)
+    def change(self, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+        return on_first_four(super().change, views_NCHW, drawn)

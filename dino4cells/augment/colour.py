@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from dino4cells.augment.draws import Draws
-from dino4cells.augment.intensity import Intensity, on_first_four, where_chosen
+from dino4cells.augment.intensity import Drawn, Intensity, on_first_four, where_chosen
 from dino4cells.augment.parameters import HueShift, Probability, Strength
 from dino4cells.errors import ConfigError
 
@@ -76,14 +76,14 @@ class ColorJitter(Intensity):
     hue: HueShift = 0.0
     p: Probability = 0.8
 
-    def draw(self, draws: Draws) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def draw(self, draws: Draws, channels: int) -> Drawn:
         """Whether each sample is changed (N,), the order of the four changes (N, 4), and their factors or shift (N, 4)."""
         chosen, order = draws.chance(self.p), draws.uniform(each=4).argsort(dim=1)
         ranges = [*(_around(1.0, strength) for strength in (self.brightness, self.contrast, self.saturation)), _around(0.0, self.hue)]
         return chosen, order, torch.stack([draws.uniform(*bounds) for bounds in ranges], dim=1)
 
-    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
-        chosen, order_N4, factors_N4 = self.draw(draws)
+    def change(self, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+        chosen, order_N4, factors_N4 = drawn
         views = views_NCHW.clone()
         strengths = (self.brightness, self.contrast, self.saturation, self.hue)
         active = [number for number, strength in enumerate(strengths) if not _is_nothing(strength)]
@@ -123,13 +123,13 @@ class ColorJitterOfThree(ColorJitter):
     saturation: Strength = 0.2
     hue: HueShift = 0.1
 
-    def draw_channels(self, channels: int, draws: Draws) -> torch.Tensor:
-        """The three channels of each sample, (N, 3)."""
-        return draws.uniform(each=channels).argsort(dim=1)[:, :3]
+    def draw(self, draws: Draws, channels: int) -> Drawn:
+        """The three channels of each sample, (N, 3), and what ColorJitter draws."""
+        return draws.uniform(each=channels).argsort(dim=1)[:, :3], *super().draw(draws, channels)
 
-    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
-        index_N3HW = self.draw_channels(views_NCHW.shape[1], draws)[:, :, None, None].expand(-1, -1, *views_NCHW.shape[2:])
-        return views_NCHW.scatter(1, index_N3HW, super().apply(views_NCHW.gather(1, index_N3HW), draws))
+    def change(self, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+        index_N3HW = drawn[0][:, :, None, None].expand(-1, -1, *views_NCHW.shape[2:])
+        return views_NCHW.scatter(1, index_N3HW, super().change(views_NCHW.gather(1, index_N3HW), drawn[1:]))
 
     def channels_after(self, channels: int) -> int:
         if channels < 3:
@@ -143,5 +143,8 @@ class ColorJitterOfThree(ColorJitter):
 class ColorJitterOfThreeOfFour(ColorJitterOfThree):
     """ColorJitter of three of the first four channels, drawn at random, as red, green and blue; the others are left alone."""
 
-    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
-        return on_first_four(super().apply, views_NCHW, draws)
+    def draw(self, draws: Draws, channels: int) -> Drawn:
+        return super().draw(draws, min(channels, 4))
+
+    def change(self, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+        return on_first_four(super().change, views_NCHW, drawn)

@@ -64,12 +64,6 @@ class Draws:
         ahead_TNK = _unit(self._keys[:, None] + slots_TK[:, None] * _GOLDEN)
         return [Draws(self._keys, position * _SLOTS, ahead_NK) for position, ahead_NK in enumerate(ahead_TNK.unbind())]
 
-    def of_samples(self, chosen_N: torch.Tensor | slice) -> Draws:
-        """The draws of some of the samples (those for which a bool is true, or a slice), from here on."""
-        chosen = Draws(self._keys[chosen_N], self._first, self._ahead_NK[chosen_N])
-        chosen._slot = self._slot
-        return chosen
-
     @property
     def device(self) -> torch.device:
         return self._keys.device

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -88,61 +89,61 @@ def from_corners(output_N42: torch.Tensor, input_N42: torch.Tensor) -> torch.Ten
     return torch.cat([solution, torch.ones_like(solution[:, :1])], dim=1).reshape(-1, 3, 3).to(torch.float32)
 
 
-def resample(images_BCHW: torch.Tensor, looks: Sequence[Look], side: tuple[int, int]) -> torch.Tensor:
-    """Show every image through its V homographies, bilinear, without antialiasing.
+@dataclass(frozen=True)
+class Places:
+    """Where the pixels of views lie in their images.
 
-    Within half a pixel of the border the border's value holds, as in torchvision's crop and resize.
-
-    Args:
-        images_BCHW: float images, padded at the right and bottom.
-        looks: the first at the images, each of the others at what the one before it shows: what it sees beyond the border of that stays
-            zero, though the image would go on there.
-        side: height and width of the views.
-
-    Returns:
-        (B, V, C, side[0], side[1]).
+    Attributes:
+        x, y: in pixels, within the image.
+        beyond: by how much the pixels are beyond the borders of what is looked at; nothing is seen where one of the numbers is above 0.
     """
-    batch, channels, height, width = images_BCHW.shape
-    views = looks[0].homographies_BV33.shape[1]
-    rows, columns = side
-    x = torch.arange(columns, device=images_BCHW.device) + 0.5
-    y = torch.arange(rows, device=images_BCHW.device)[:, None] + 0.5
-    nothing: torch.Tensor | None = None
-    for look in reversed(looks):
-        x, y, beyond = _seen(look, x, y)
-        nothing = _either(nothing, beyond)
-    limit_y, limit_x = looks[0].sizes_BV2.to(x.dtype)[..., None, None].unbind(2)
-    # A complex number is a pair of coordinates: the sum makes the grid in one pass. The views of an image are stacked in height: one
-    # call, and the image is not copied once a view.
-    grid = torch.view_as_real(_grid(x, limit_x, width) + _grid(y, limit_y, height) * 1j)
-    grid = grid.expand(batch, views, rows, columns, 2).reshape(batch, views * rows, columns, 2)
-    sampled = F.grid_sample(images_BCHW, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    if nothing is not None:
-        sampled.mul_(~nothing.expand(batch, views, rows, columns).reshape(batch, 1, views * rows, columns))
-    return sampled.reshape(batch, channels, views, rows, columns).transpose(1, 2)
+
+    x: torch.Tensor
+    y: torch.Tensor
+    beyond: tuple[torch.Tensor, ...] = ()
+
+    @classmethod
+    def seen(cls, looks: Sequence[Look], side: tuple[int, int]) -> Places:
+        """Those of views of a height and width.
+
+        Args:
+            looks: the first at the images, each of the others at what the one before it shows: what it sees beyond the border of that
+                stays zero, though the image would go on there.
+            side: height and width of the views.
+        """
+        device = looks[0].homographies_BV33.device
+        x, y = torch.arange(side[1], device=device) + 0.5, torch.arange(side[0], device=device)[:, None] + 0.5
+        beyond: list[torch.Tensor] = []
+        for look in reversed(looks):
+            x, y = _looked(look, x, y, beyond)
+        height, width = looks[0].sizes_BV2.to(x.dtype)[..., None, None].unbind(2)
+        # Within half a pixel of the border the border's value holds, as in torchvision's crop and resize.
+        return cls(torch.minimum(x.clamp(min=0.5), width - 0.5), torch.minimum(y.clamp(min=0.5), height - 0.5), tuple(beyond))
+
+    def of_images(self, rows: slice) -> Places:
+        """Those in some of the images."""
+        return Places(self.x[rows], self.y[rows], tuple(numbers[rows] for numbers in self.beyond))
 
 
-def _seen(look: Look, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Where points lie in the image that is looked at, x and y, and whether nothing is there; None: something is everywhere."""
+def _looked(look: Look, x: torch.Tensor, y: torch.Tensor, beyond: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where points lie in the image that is looked at; adds to `beyond`."""
     h = look.homographies_BV33.to(x.dtype)[..., None, None]
     if look.lines is Lines.UPRIGHT:
         x, y = h[:, :, 0, 0] * x + h[:, :, 0, 2], h[:, :, 1, 1] * y + h[:, :, 1, 2]
     else:
         lines = [h[:, :, row, 0] * x + (h[:, :, row, 1] * y + h[:, :, row, 2]) for row in range(3 if look.lines is Lines.STRAIGHT else 2)]
         x, y = lines[:2]
-    nothing: torch.Tensor | None = None
-    if look.lines is Lines.STRAIGHT:
-        nothing = lines[2] <= 0
-        depth = lines[2].clamp_(min=1e-8)
-        x, y = x.div_(depth), y.div_(depth)
+        if look.lines is Lines.STRAIGHT:
+            beyond.append(-lines[2])  # behind the plane of the image
+            depth = lines[2].clamp_(min=1e-8)
+            x, y = x.div_(depth), y.div_(depth)
     height, width = look.sizes_BV2.to(x.dtype)[..., None, None].unbind(2)
     if look.outside is Outside.ZEROS:
-        beyond = (x < 0) | (x > width) | (y < 0) | (y > height)
-        return x, y, _either(nothing, beyond)
+        beyond += [(places - length / 2).abs_().sub_(length / 2) for places, length in ((x, width), (y, height))]
     if look.axes_BV2 is not None:
         axis_y, axis_x = look.axes_BV2[..., None, None].unbind(2)
         x, y = _mirrored(x, width, axis_x), _mirrored(y, height, axis_y)
-    return x, y, nothing
+    return x, y
 
 
 def _mirrored(places: torch.Tensor, length: torch.Tensor, axis: torch.Tensor) -> torch.Tensor:
@@ -150,10 +151,29 @@ def _mirrored(places: torch.Tensor, length: torch.Tensor, axis: torch.Tensor) ->
     return axis + reach - ((places - axis).remainder((2 * reach).clamp(min=1e-6)) - reach).abs()
 
 
-def _either(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tensor | None:
-    return other if one is None else one if other is None else one | other
+def resample(images_BCHW: torch.Tensor, places: Places, white: float = 1.0) -> torch.Tensor:
+    """Show every image at the places of V views, bilinear, without antialiasing.
 
+    Args:
+        images_BCHW: float images, padded at the right and bottom.
+        places: of the views.
+        white: what becomes 1 in the views.
 
-def _grid(places: torch.Tensor, limit: torch.Tensor, padded: int) -> torch.Tensor:
-    """Pixels as grid_sample counts them: from the border of the padded tensor, -1, to that beyond it, 1."""
-    return torch.minimum(places.clamp(min=0.5), limit - 0.5).mul_(2 / padded).sub_(1)
+    Returns:
+        (B, V, C, height, width).
+    """
+    batch, channels, height, width = images_BCHW.shape
+    views, rows, columns = places.x.shape[1], places.y.shape[2], places.x.shape[3]
+    x, y = (along * (2 / length) - 1 for along, length in ((places.x, width), (places.y, height)))
+    # A complex number is a pair of coordinates, which makes the grid in one pass. The views of an image are stacked in height: one call,
+    # and the image is not copied once a view.
+    grid = torch.view_as_real(torch.complex(x, y) if x.shape == y.shape else x + y * 1j).reshape(batch, views * rows, columns, 2)
+    sampled = F.grid_sample(images_BCHW, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    if places.beyond:
+        furthest = reduce(torch.maximum, places.beyond).expand(batch, views, rows, columns)
+        # As float: a product with bool takes three times as long.
+        seen = torch.le(furthest, 0, out=torch.empty(furthest.shape, device=furthest.device))
+        sampled.mul_(seen.reshape(batch, 1, views * rows, columns))
+    if white != 1:
+        sampled.div_(white)
+    return sampled.reshape(batch, channels, views, rows, columns).transpose(1, 2)

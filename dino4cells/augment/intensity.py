@@ -15,7 +15,10 @@ import torch
 
 from dino4cells.augment.draws import Draws
 
-Apply = Callable[[torch.Tensor, Draws], torch.Tensor]
+Drawn = tuple[torch.Tensor, ...]
+"""What a transform has drawn for each sample: tensors with N rows."""
+
+Change = Callable[[torch.Tensor, Drawn], torch.Tensor]
 
 PROTEIN = 1
 MARKERS = (0, 2, 3)
@@ -33,7 +36,7 @@ class Commutes(IntEnum):
 
 @dataclass(frozen=True)
 class Intensity:
-    """A transform of pixel values."""
+    """A transform of pixel values: what it draws, for a whole batch at once, and what it does with that to some of its samples."""
 
     random: ClassVar[bool] = True
     """Whether it differs between the views of an image."""
@@ -41,9 +44,17 @@ class Intensity:
     pixelwise: ClassVar[bool] = False
     """Whether a pixel's outcome depends on that pixel alone, so that padding does no harm."""
 
-    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
+    def draw(self, draws: Draws, channels: int) -> Drawn:
+        """What it needs to know of each sample but its pixels."""
+        return ()
+
+    def change(self, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
         """The changed views; the argument is not modified."""
         raise TypeError(f"{type(self).__name__} does not say what it does")
+
+    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
+        """Both: the views as changed by what is drawn."""
+        return self.change(views_NCHW, self.draw(draws, views_NCHW.shape[1]))
 
     def channels_after(self, channels: int) -> int:
         """Channels of its output.
@@ -64,13 +75,12 @@ class Gain(Intensity):
 
     needs_peaks: ClassVar[bool] = False
 
-    def gains(self, peaks_NC: torch.Tensor, draws: Draws) -> torch.Tensor:
+    def gains(self, peaks_NC: torch.Tensor, drawn: Drawn) -> torch.Tensor:
         """The numbers (N, C), given the largest value of each channel (any values, where `needs_peaks` is false)."""
         raise TypeError(f"{type(self).__name__} does not say its gains")
 
-    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
-        peaks_NC = views_NCHW.amax(dim=(2, 3))
-        return views_NCHW * self.gains(peaks_NC, draws)[:, :, None, None]
+    def change(self, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+        return views_NCHW * self.gains(views_NCHW.amax(dim=(2, 3)), drawn)[:, :, None, None]
 
 
 def where_chosen(chosen_N: torch.Tensor, changed_NCHW: torch.Tensor, views_NCHW: torch.Tensor) -> torch.Tensor:
@@ -78,9 +88,9 @@ def where_chosen(chosen_N: torch.Tensor, changed_NCHW: torch.Tensor, views_NCHW:
     return torch.where(chosen_N[:, None, None, None], changed_NCHW, views_NCHW)
 
 
-def on_first_four(apply: Apply, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
+def on_first_four(change: Change, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
     """Views of which the first four channels are changed and the others left alone: what `_for_5_channels` means in the handbook."""
-    return torch.cat([apply(views_NCHW[:, :4], draws), views_NCHW[:, 4:]], dim=1)
+    return torch.cat([change(views_NCHW[:, :4], drawn), views_NCHW[:, 4:]], dim=1)
 
 
 @dataclass(frozen=True)
@@ -91,5 +101,5 @@ class ToTensor(Intensity):
     commutes: ClassVar[Commutes] = Commutes.ALWAYS
     pixelwise: ClassVar[bool] = True
 
-    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
+    def change(self, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
         return views_NCHW

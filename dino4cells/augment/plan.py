@@ -16,8 +16,8 @@ import torch
 
 from dino4cells.augment.draws import Draws
 from dino4cells.augment.geometry import Geometric
-from dino4cells.augment.homography import Look, Outside, resample
-from dino4cells.augment.intensity import Gain, Intensity
+from dino4cells.augment.homography import Lines, Look, Outside, Places, resample
+from dino4cells.augment.intensity import Drawn, Gain, Intensity
 from dino4cells.augment.stages import Stage, side_after
 
 
@@ -37,12 +37,31 @@ class Extents:
 
 @dataclass(frozen=True)
 class Resampling:
-    """Geometric transforms in one resampling, of images of which each comes to `looks[0].homographies_BV33.shape[1]` views."""
+    """Geometric transforms in one resampling.
+
+    Attributes:
+        geometric: the transforms and their places in the handbook's order.
+        given: the images that they are given.
+        looks: at what the first of them prepares.
+        side: height and width of the views.
+        places: those of the views, where they are few numbers.
+        shared: whether every view kind that begins with the same transforms comes to the same images.
+    """
 
     geometric: tuple[tuple[int, Geometric], ...]
     given: Extents
     looks: tuple[Look, ...]
     side: tuple[int, int]
+    places: Places | None
+    shared: bool
+
+    @property
+    def transforms(self) -> tuple[Geometric, ...]:
+        return tuple(transform for _, transform in self.geometric)
+
+    def places_in(self, rows: slice) -> Places:
+        """Where the pixels of the views of some of the images lie."""
+        return self.places.of_images(rows) if self.places else Places.seen([look.of_images(rows) for look in self.looks], self.side)
 
 
 @dataclass(frozen=True)
@@ -50,9 +69,13 @@ class Change:
     """An intensity transform of images of these extents, which begins by parting the views of an image where `parts`."""
 
     transform: Intensity
-    draws_N: Draws
+    drawn: Drawn
     extents: Extents
     parts: bool
+
+
+Shared = dict[tuple[Geometric, ...], torch.Tensor]
+"""Images that view kinds have in common, by the transforms that made them."""
 
 
 class Plan:
@@ -61,10 +84,11 @@ class Plan:
     Args:
         stages: of the view kind.
         extents: of the images.
+        channels: of the images.
         keys_BV: random keys of each image and view.
     """
 
-    def __init__(self, stages: Sequence[Stage], extents: Extents, keys_BV: torch.Tensor) -> None:
+    def __init__(self, stages: Sequence[Stage], extents: Extents, channels: int, keys_BV: torch.Tensor) -> None:
         self.views = keys_BV.shape[1]
         self.steps: list[Resampling | Change] = []
         self._extents, self._alike = extents, True
@@ -80,17 +104,18 @@ class Plan:
                 gained = isinstance(transform, Gain)
                 if parts:
                     self._part()
-                self.steps.append(Change(transform, self._draws[position], self._extents, parts))
+                self.steps.append(Change(transform, transform.draw(self._draws[position], channels), self._extents, parts))
+                channels = transform.channels_after(channels)
 
     def _part(self) -> None:
         sizes_N2 = self._extents.sizes_M2.repeat_interleave(self.views, dim=0)
         self._extents, self._alike = Extents(sizes_N2, self._extents.padded, self._extents.known_even), False
 
     def _resample(self, geometric: Sequence[tuple[int, Geometric]]) -> None:
-        given = self._extents
+        given, random = self._extents, any(transform.random for _, transform in geometric)
         sizes_M2 = geometric[0][1].prepared_sizes(given.sizes_M2, given.padded).to(torch.float32)
         images, views, sizes_N2 = len(sizes_M2), 1, sizes_M2
-        if self._alike and any(transform.random for _, transform in geometric):
+        if self._alike and random:
             views, sizes_N2, self._alike = self.views, sizes_M2.repeat_interleave(self.views, dim=0), False
         looks: list[Look] = []
         for position, transform in geometric:
@@ -101,17 +126,29 @@ class Plan:
             else:
                 looks[-1] = looks[-1].then(step_BV33, transform.lines)
             sizes_N2 = after_N2
-        side = side_after(transform for _, transform in geometric)
-        height, width = (side, side) if side else (int(length) for length in sizes_N2.amax(0))
-        self.steps.append(Resampling(tuple(geometric), given, tuple(looks), (height, width)))
-        self._extents = Extents(sizes_N2.round().to(torch.int64), (height, width), known_even=bool(side))
+        square = side_after(transform for _, transform in geometric)
+        height, width = (square, square) if square else (int(length) for length in sizes_N2.amax(0))
+        # Where columns stay columns, places are numbers of columns and of rows, not of pixels.
+        places = Places.seen(looks, (height, width)) if all(look.lines is Lines.UPRIGHT for look in looks) else None
+        self.steps.append(Resampling(tuple(geometric), given, tuple(looks), (height, width), places, shared=not self.steps and not random))
+        self._extents = Extents(sizes_N2.round().to(torch.int64), (height, width), known_even=bool(square))
 
-    def carry_out(self, images_BCHW: torch.Tensor, rows: slice) -> torch.Tensor:
-        """Views of the images that stand at `rows` of the batch, (V, B, C, H, W); float images in [0, 1]."""
-        pixels = Pixels(images_BCHW, rows, self.views)
+    def carry_out(self, images_BCHW: torch.Tensor, white: float, rows: slice, shared: Shared) -> torch.Tensor:
+        """Views of some of the images.
+
+        Args:
+            images_BCHW: float32.
+            white: what of them becomes 1.
+            rows: where they stand in the batch.
+            shared: what other plans have made of the same images; this one adds to it.
+
+        Returns:
+            (V, B, C, H, W), float32 in [0, 1] before any normalization.
+        """
+        pixels = Pixels(images_BCHW, white, rows, self.views)
         for step in self.steps:
             if isinstance(step, Resampling):
-                pixels.resample(step)
+                pixels.resample(step, shared)
             elif isinstance(step.transform, Gain):
                 pixels.gain(step, step.transform)
             else:
@@ -126,8 +163,8 @@ class Pixels:
     time, so that it never sees the padding.
     """
 
-    def __init__(self, images_BCHW: torch.Tensor, rows: slice, views: int) -> None:
-        self._images_MCHW = images_BCHW
+    def __init__(self, images_BCHW: torch.Tensor, white: float, rows: slice, views: int) -> None:
+        self._images_MCHW, self._white = images_BCHW, white
         self._views, self._of_images = views, rows
         self._of_views = slice(rows.start * views, rows.stop * views)
         self._alike = True  # all views of an image, so far
@@ -137,41 +174,46 @@ class Pixels:
     def _rows(self) -> slice:
         return self._of_images if self._alike else self._of_views
 
-    def resample(self, step: Resampling) -> None:
-        looks = [look.of_images(self._rows) for look in step.looks]
-        prepared = step.geometric[0][1].prepare(self._images_MCHW, step.given.sizes_M2[self._rows])
-        seen_MVCHW = resample(prepared, looks, step.side)
-        self._images_MCHW = seen_MVCHW.reshape(-1, *seen_MVCHW.shape[2:])
+    def resample(self, step: Resampling, shared: Shared) -> None:
+        """Do geometric transforms."""
+        seen_MVCHW = shared.get(step.transforms) if step.shared else None
+        if seen_MVCHW is None:
+            prepared = step.geometric[0][1].prepare(self._images_MCHW, step.given.sizes_M2[self._rows])
+            seen_MVCHW = resample(prepared, step.places_in(self._rows), self._white)
+            if step.shared:
+                shared[step.transforms] = seen_MVCHW
+        self._images_MCHW, self._white = seen_MVCHW.reshape(-1, *seen_MVCHW.shape[2:]), 1
         self._alike = self._alike and seen_MVCHW.shape[1] == 1
 
     def gain(self, step: Change, transform: Gain) -> None:
         """Find the numbers of a gain."""
-        images = self._images_MCHW
-        peaks_NC = self._peaks(step.extents) if transform.needs_peaks else images.new_ones(images.shape[:2])
-        if self._alike:
-            peaks_NC = peaks_NC.repeat_interleave(self._views, dim=0)
+        drawn = tuple(numbers[self._of_views] for numbers in step.drawn)
+        views = self._of_views.stop - self._of_views.start
+        peaks_NC = torch.ones(views, self._images_MCHW.shape[1], device=self._images_MCHW.device)
+        if transform.needs_peaks:
+            peaks_MC = self._peaks(step.extents)
+            peaks_NC = peaks_MC[:, None].expand(-1, views // len(peaks_MC), -1).flatten(0, 1)
         if self._gains_NC is not None:
             peaks_NC = peaks_NC * self._gains_NC
-        gains_NC = transform.gains(peaks_NC, step.draws_N.of_samples(self._of_views))
+        gains_NC = transform.gains(peaks_NC, drawn)
         self._gains_NC = gains_NC if self._gains_NC is None else self._gains_NC * gains_NC
 
     def change(self, step: Change) -> None:
         """Do what is no gain."""
         if step.parts:
             self._part()
-        self._apply_gains()
-        transform, draws = step.transform, step.draws_N.of_samples(self._of_views)
+        images, transform = self._current(), step.transform
+        drawn = tuple(numbers[self._of_views] for numbers in step.drawn)
         if transform.pixelwise or step.extents.even:
-            self._images_MCHW = transform.apply(self._images_MCHW, draws)
+            self._images_MCHW = transform.change(images, drawn)
             return
         sizes_M2 = step.extents.sizes_M2[self._rows]
         changed: torch.Tensor | None = None
         for height, width in sorted({(height, width) for height, width in sizes_M2.tolist()}):
             same = (sizes_M2 == sizes_M2.new_tensor([height, width])).all(dim=1)
-            # What draws nothing may be done to the images, of which there are fewer than views.
-            part = transform.apply(self._images_MCHW[same, :, :height, :width], draws.of_samples(same) if transform.random else draws)
+            part = transform.change(images[same, :, :height, :width], tuple(numbers[same] for numbers in drawn))
             if changed is None:
-                changed = part.new_zeros(len(same), part.shape[1], *self._images_MCHW.shape[2:])
+                changed = part.new_zeros(len(same), part.shape[1], *images.shape[2:])
             changed[same, :, :height, :width] = part
         if changed is not None:
             self._images_MCHW = changed
@@ -180,14 +222,22 @@ class Pixels:
         """The views, (V, B, C, H, W)."""
         if self._gains_NC is not None and self._alike:
             self._part()
-        self._apply_gains()
-        images = self._images_MCHW
+        images = self._current()
         if self._alike:
             return images.expand(self._views, *images.shape)
         return images.reshape(-1, self._views, *images.shape[1:]).transpose(0, 1)
 
+    def _current(self) -> torch.Tensor:
+        """The images as they are so far, in [0, 1] before any normalization, (M, C, H, W)."""
+        self._whiten()
+        if self._gains_NC is not None:
+            self._images_MCHW = self._images_MCHW * self._gains_NC[:, :, None, None]
+            self._gains_NC = None
+        return self._images_MCHW
+
     def _peaks(self, extents: Extents) -> torch.Tensor:
         """The largest value of each channel within the true size of each image, (M, C)."""
+        self._whiten()
         images = self._images_MCHW
         if not extents.even:
             y, x = (torch.arange(length, device=images.device) for length in images.shape[2:])
@@ -195,12 +245,11 @@ class Pixels:
             images = images.masked_fill(~((y[:, None] < height) & (x < width))[:, None], -torch.inf)
         return images.amax(dim=(2, 3))
 
+    def _whiten(self) -> None:
+        if self._white != 1:
+            self._images_MCHW, self._white = self._images_MCHW / self._white, 1
+
     def _part(self) -> None:
         """From now on, the views of an image differ."""
         self._images_MCHW = self._images_MCHW.repeat_interleave(self._views, dim=0)
         self._alike = False
-
-    def _apply_gains(self) -> None:
-        if self._gains_NC is not None:
-            self._images_MCHW = self._images_MCHW * self._gains_NC[:, :, None, None]
-            self._gains_NC = None

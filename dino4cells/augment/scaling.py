@@ -11,8 +11,7 @@ from typing import ClassVar
 
 import torch
 
-from dino4cells.augment.draws import Draws
-from dino4cells.augment.intensity import Intensity
+from dino4cells.augment.intensity import Drawn, Intensity
 from dino4cells.augment.parameters import PerChannel, PositivePerChannel
 from dino4cells.errors import ConfigError
 
@@ -29,7 +28,7 @@ class Normalize(Intensity):
     mean: PerChannel
     std: PositivePerChannel
 
-    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
+    def change(self, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
         mean, std = (torch.tensor(v, device=views_NCHW.device, dtype=views_NCHW.dtype)[:, None, None] for v in (self.mean, self.std))
         return (views_NCHW - mean).div_(std)
 
@@ -48,7 +47,7 @@ class SelfNormalize(Intensity):
 
     random: ClassVar[bool] = False
 
-    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
+    def change(self, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
         centred_NCHW = views_NCHW - views_NCHW.mean(dim=(2, 3), keepdim=True)
         # The root of the sum of squares: on a CPU some forty times faster than torch.std.
         norm = torch.linalg.vector_norm(centred_NCHW, dim=(2, 3), keepdim=True)
@@ -61,7 +60,7 @@ class SelfNormalizeWithoutBlackPixels(Intensity):
 
     random: ClassVar[bool] = False
 
-    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
+    def change(self, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
         seen = views_NCHW > 0
         count = seen.sum(dim=(2, 3), keepdim=True)
         mean = (views_NCHW * seen).sum(dim=(2, 3), keepdim=True) / count.clamp(min=1)

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 
 from dino4cells.augment.draws import Draws
-from dino4cells.augment.intensity import Commutes, Intensity, where_chosen
+from dino4cells.augment.intensity import Commutes, Drawn, Intensity, where_chosen
 from dino4cells.augment.parameters import Probability
 
 TILES = 4
@@ -28,12 +28,12 @@ class Jigsaw(Intensity):
 
     p: Probability = 0.2
 
-    def draw(self, draws: Draws) -> tuple[torch.Tensor, torch.Tensor]:
+    def draw(self, draws: Draws, channels: int) -> Drawn:
         """Whether each sample is shuffled (N,), and which tile comes to each place, counted row by row, (N, T)."""
         return draws.chance(self.p), draws.uniform(each=TILES**2).argsort(dim=1)
 
-    def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
-        chosen, order_NT = self.draw(draws)
+    def change(self, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+        chosen, order_NT = drawn
         count, channels, height, width = views_NCHW.shape
         h, w = height // TILES, width // TILES
         if not h or not w:

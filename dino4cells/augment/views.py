@@ -14,11 +14,12 @@ from functools import cached_property
 import torch
 
 from dino4cells.augment.draws import sample_keys
-from dino4cells.augment.plan import Extents, Plan, Resampling
+from dino4cells.augment.plan import Extents, Plan, Resampling, Shared
 from dino4cells.augment.registry import active_transforms
 from dino4cells.augment.stages import Stage, Transform, side_after, stages
 from dino4cells.config import Config
-from dino4cells.data.dataset import Batch, to_unit_range
+from dino4cells.data.dataset import Batch
+from dino4cells.data.images import LARGEST, to_unit_range
 from dino4cells.errors import ConfigError
 
 _JITTER, _LAST = "flip_and_color_jitter_transforms", "normalization"
@@ -93,7 +94,7 @@ class ViewKind:
         """
         if self.side is None and keys_BV.numel():
             self.channels_after(images_BCHW.shape[1])
-            return self.plan(images_BCHW, sizes_B2, keys_BV).carry_out(to_unit_range(images_BCHW), slice(0, len(images_BCHW)))
+            return self.plan(images_BCHW, sizes_B2, keys_BV).carry_out(to_unit_range(images_BCHW), 1, slice(0, len(images_BCHW)), {})
         views_VBCHW = self.empty(images_BCHW, keys_BV.shape[1])
         make_views(images_BCHW, sizes_B2, [(self, keys_BV, views_VBCHW)])
         return views_VBCHW
@@ -114,7 +115,7 @@ class ViewKind:
         Raises:
             ConfigError: images of one size may come to views of different sizes.
         """
-        plan = Plan(self.stages, Extents(sizes_B2, (images_BCHW.shape[2], images_BCHW.shape[3])), keys_BV)
+        plan = Plan(self.stages, Extents(sizes_B2, (images_BCHW.shape[2], images_BCHW.shape[3])), images_BCHW.shape[1], keys_BV)
         for step in plan.steps if self.side is None else ():
             if isinstance(step, Resampling):
                 self._check_sizes(step)
@@ -149,9 +150,11 @@ def make_views(images_BCHW: torch.Tensor, sizes_B2: torch.Tensor, asked: Sequenc
         at_once = max(1, CACHED_FLOATS * torch.get_num_threads() // floats)
     for start in range(0, count, at_once):
         rows = slice(start, min(start + at_once, count))
-        images = to_unit_range(images_BCHW[rows])
+        # Grey values become numbers up to 1 where there are fewer of them: in the views.
+        images, white = images_BCHW[rows].to(torch.float32), LARGEST.get(images_BCHW.dtype, 1)
+        shared: Shared = {}
         for plan, views_VBCHW in plans:
-            views_VBCHW[:, rows] = plan.carry_out(images, rows)
+            views_VBCHW[:, rows] = plan.carry_out(images, white, rows, shared)
 
 
 @dataclass(frozen=True)

@@ -121,10 +121,13 @@ def test_transforms_of_a_view_draw_independently_and_whenever_they_like() -> Non
     assert stats.kstest(second.numpy(), stats.uniform().cdf).pvalue > UNLIKELY
 
 
-def test_some_samples_draw_what_they_draw_among_all() -> None:
-    chosen = torch.arange(100) % 3 == 1
+def test_numbers_that_are_hashed_ahead_are_those_that_are_hashed_one_by_one() -> None:
+    draws = Draws(keys(50))
 
-    assert torch.equal(Draws(keys(100)).of_samples(chosen).uniform(each=4), Draws(keys(100)).uniform(each=4)[chosen])
+    for position, ahead in enumerate(draws.of_transforms(4)):
+        own = draws.of_transform(position)
+        for _ in range(7):  # beyond what is hashed ahead
+            assert torch.equal(ahead.uniform(each=5), own.uniform(each=5))
 
 
 def test_keys_are_the_published_hash() -> None:

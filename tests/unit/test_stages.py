@@ -13,7 +13,7 @@ from transforms_plainly import noise, one_after_the_other
 
 from dino4cells.augment import brightness, channels, crops, fitting, geometry, plan, scaling, tiles
 from dino4cells.augment.draws import sample_keys
-from dino4cells.augment.homography import Look
+from dino4cells.augment.homography import Places
 from dino4cells.augment.intensity import ToTensor
 from dino4cells.augment.stages import Transform, stages
 from dino4cells.augment.views import MultiCrop, ViewKind
@@ -188,9 +188,9 @@ def test_what_the_views_of_an_image_share_is_done_once(monkeypatch: pytest.Monke
     shapes: list[tuple[int, ...]] = []
     plain = plan.resample
 
-    def counted(images: torch.Tensor, looks: Sequence[Look], side: tuple[int, int]) -> torch.Tensor:
-        shapes.append((*images.shape, looks[0].homographies_BV33.shape[1]))
-        return plain(images, looks, side)
+    def counted(images: torch.Tensor, places: Places, white: float) -> torch.Tensor:
+        shapes.append((*images.shape, places.x.shape[1]))
+        return plain(images, places, white)
 
     monkeypatch.setattr(plan, "resample", counted)
     kind = ViewKind((fitting.Resize(30), DROP, channels.RescaleProtein(), CROP, FLIP, CONTRAST, scaling.SelfNormalize()))

@@ -35,7 +35,7 @@ def test_jitter_of_three_channels_is_torchvisions(strengths: dict[str, float]) -
 
     after = apply(transform, views)
 
-    chosen, orders, factors = transform.draw(draws(40))
+    chosen, orders, factors = transform.draw(draws(40), 3)
     for view, result, is_chosen, order, own in zip(views, after, chosen, orders.tolist(), factors.tolist(), strict=True):
         expected = jittered_plainly(view, order, own) if is_chosen else view
         torch.testing.assert_close(result, expected, rtol=0, atol=1e-4)
@@ -52,7 +52,7 @@ def test_any_colour_is_turned_as_torchvision_turns_it(pixel: tuple[int, int, int
 
 
 def test_the_numbers_of_jitter_are_distributed_as_torchvisions() -> None:
-    _, orders, factors = colour.ColorJitter(**FULL).draw(draws(4000))
+    _, orders, factors = colour.ColorJitter(**FULL).draw(draws(4000), 3)
     theirs = ColorJitter(**FULL)
     torch.manual_seed(0)
     other = [ColorJitter.get_params(theirs.brightness, theirs.contrast, theirs.saturation, theirs.hue) for _ in range(4000)]
@@ -71,7 +71,7 @@ def test_images_without_colours_take_brightness_and_contrast_shared_by_their_cha
     after = apply(transform, views)
 
     assert transform.channels_after(channels) == channels
-    _, orders, factors = transform.draw(draws(10))
+    _, orders, factors = transform.draw(draws(10), channels)
     for view, result, order, own in zip(views, after, orders.tolist(), factors.tolist(), strict=True):
         for number in order:
             if number == 0:
@@ -110,9 +110,8 @@ def test_three_channels_drawn_at_random_are_jittered_as_red_green_and_blue(
 
     after = apply(transform, views)
 
-    random = draws(60)
-    triples = transform.draw_channels(among, random)
-    _, orders, factors = transform.draw(random)
+    triples, _, orders, factors = transform.draw(draws(60), channels)
+    assert int(triples.max()) == among - 1
     for view, result, triple, order, own in zip(views, after, triples.tolist(), orders.tolist(), factors.tolist(), strict=True):
         expected = view.clone()
         expected[triple] = jittered_plainly(view[triple], order, own)
@@ -120,7 +119,7 @@ def test_three_channels_drawn_at_random_are_jittered_as_red_green_and_blue(
 
 
 def test_every_ordered_triple_of_four_channels_is_drawn_equally_often() -> None:
-    triples, counts = torch.unique(colour.ColorJitterOfThree().draw_channels(4, draws(4800)), dim=0, return_counts=True)
+    triples, counts = torch.unique(colour.ColorJitterOfThree().draw(draws(4800), 4)[0], dim=0, return_counts=True)
 
     assert len(triples) == 24
     assert all(len(set(triple)) == 3 for triple in triples.tolist())

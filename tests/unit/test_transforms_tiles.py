@@ -31,14 +31,14 @@ def test_tiles_are_shuffled_and_no_pixel_is_lost(height: int, width: int, channe
 
     after = apply(Jigsaw(0.7), views)
 
-    chosen, orders = Jigsaw(0.7).draw(draws(5))
+    chosen, orders = Jigsaw(0.7).draw(draws(5), channels)
     for view, result, is_chosen, order in zip(views.numpy(), after.numpy(), chosen, orders.tolist(), strict=True):
         assert np.array_equal(result, shuffled_plainly(view, order) if is_chosen else view)
         assert np.array_equal(np.sort(result.reshape(channels, -1)), np.sort(view.reshape(channels, -1)))
 
 
 def test_every_tile_comes_to_every_place_equally_often() -> None:
-    _, orders = Jigsaw().draw(draws(3200))
+    _, orders = Jigsaw().draw(draws(3200), 4)
 
     for place in range(16):
         assert stats.chisquare(torch.bincount(orders[:, place], minlength=16).numpy()).pvalue > UNLIKELY

@@ -11,7 +11,7 @@ import torch
 
 from dino4cells.augment.draws import Draws
 from dino4cells.augment.geometry import Geometric
-from dino4cells.augment.homography import Look, resample
+from dino4cells.augment.homography import Look, Places, resample
 from dino4cells.augment.intensity import Intensity
 from dino4cells.augment.stages import Transform
 
@@ -56,7 +56,7 @@ def prepared(transform: Geometric, image_CHW: torch.Tensor) -> tuple[torch.Tenso
 
 def shown(images: torch.Tensor, sizes_B2: torch.Tensor, homographies_BV33: torch.Tensor, side: tuple[int, int]) -> torch.Tensor:
     """Images through homographies, zeros outside."""
-    return resample(images, [Look(homographies_BV33, sizes_B2[:, None])], side)
+    return resample(images, Places.seen([Look(homographies_BV33, sizes_B2[:, None])], side))
 
 
 def one_after_the_other(transforms: Sequence[Transform], image_CHW: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
@@ -70,7 +70,7 @@ def one_after_the_other(transforms: Sequence[Transform], image_CHW: torch.Tensor
         images, stored = prepared(transform, image)
         maps, outputs = transform.homography(stored.float(), own)
         side = (int(outputs[0, 0]), int(outputs[0, 1]))
-        image = resample(images, [transform.look(maps[None], stored[:, None])], side)[0, 0]
+        image = resample(images, Places.seen([transform.look(maps[None], stored[:, None])], side))[0, 0]
     return image
 
 
@@ -81,4 +81,4 @@ def views(transform: Geometric, image: torch.Tensor, count: int) -> torch.Tensor
     maps, outputs = transform.homography(sizes(count, height, width), draws(count))
     assert len(torch.unique(outputs, dim=0)) == 1
     side = (int(outputs[0, 0]), int(outputs[0, 1]))
-    return resample(images, [transform.look(maps[None], stored[:, None])], side)[0]
+    return resample(images, Places.seen([transform.look(maps[None], stored[:, None])], side))[0]

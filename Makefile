@@ -14,7 +14,7 @@ LABEL ?=
 EPOCHS ?= 4
 OUTPUT ?= runs
 
-.PHONY: demo test test-gpu lint image image-test kind-up kind-down e2e manifests lock bench bench-full quality reference pipeline clean
+.PHONY: demo test test-gpu lint image image-test kind-up kind-down e2e manifests lock bench bench-full bench-gpu quality reference pipeline clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml
@@ -84,9 +84,13 @@ manifests: $(READY)
 lock: $(READY)
 	@{ echo '# The versions that the tests ran on; `make lock` writes this file anew.'; $(BIN)/pip freeze --exclude-editable; } > docker/constraints.txt
 
-# Speed against the plain reference of benchmarks/reference; RECORD=1 writes benchmarks/results.json and RESULTS.md.
+# Speed against the plain reference of benchmarks/reference, with sweeps (bench-full), and on a GPU (bench-gpu, without a reference).
+# RECORD=1 writes benchmarks/results.json and RESULTS.md.
 bench bench-full: $(READY)
 	@$(BIN)/python -m benchmarks $(if $(filter bench-full,$@),--full) $(if $(RECORD),--record) $(if $(ONLY),--only $(ONLY))
+
+bench-gpu: $(READY)
+	@$(BIN)/python -m benchmarks.gpu $(if $(RECORD),--record)
 
 quality: $(READY)
 	@$(BIN)/python benchmarks/quality.py $(if $(DATA),--data '$(DATA)')

@@ -2,8 +2,8 @@
 
 Usage: python -m benchmarks [--full] [--only WORK …] [--record]
 
-Every work is a module of `benchmarks/works` whose `measure(machine)` gives rows; both sides run in this run, in turns. `--record` writes
-benchmarks/results.json and the tables of benchmarks/RESULTS.md.
+Every work is a module of `benchmarks/works` whose `measure(machine)` gives rows; both sides run in this run, in turns. The sweeps are in
+`benchmarks/growth`. `--record` writes benchmarks/results.json, the tables of benchmarks/RESULTS.md and a picture of the sweeps.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import importlib
 import time
 
 from benchmarks.measuring import Machine, Row
-from benchmarks.results import record, table
+from benchmarks.results import HERE, record, table
 
 WORKS = ("step", "views", "decoding", "training", "extraction", "object_store", "neighbours", "startup")
+GROWTH = ("images", "training", "cells")
 
 
 def main() -> None:
@@ -37,6 +38,23 @@ def main() -> None:
     print(f"\n{table(rows)}\n{time.monotonic() - started:.0f} s in all", flush=True)
     if arguments.record:
         record(machine, rows)
+    if arguments.full:
+        measure_growth(machine, arguments.record)
+
+
+def measure_growth(machine: Machine, keep: bool) -> None:
+    """Measure and print the sweeps; with `keep` also their picture."""
+    from benchmarks.growth import plot, sweep
+
+    sweeps: list[sweep.Sweep] = []
+    for name in GROWTH:
+        begun = time.monotonic()
+        measured = importlib.import_module(f"benchmarks.growth.{name}").sweeps()
+        sweeps += measured
+        print(f"\ngrowth: {name}, {time.monotonic() - begun:.0f} s\n{sweep.table(measured)}", flush=True)
+    if keep:
+        (HERE / "growth.svg").write_bytes(plot.picture(sweeps))
+        record(machine, [each.row() for each in sweeps], "growth", sweep.table(sweeps))
 
 
 if __name__ == "__main__":

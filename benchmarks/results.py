@@ -11,7 +11,7 @@ from benchmarks.measuring import Machine, Row
 
 TEXTS = (0, 3, 7)  # columns
 HERE = Path(__file__).parent
-TABLE = re.compile(r"(<!-- table -->\n).*?(<!-- end of table -->)", re.DOTALL)
+SECTIONS = ("table", "growth", "GPU")
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -43,9 +43,26 @@ def _aligned(line: Sequence[str], widths: Sequence[int]) -> list[str]:
     ]
 
 
-def record(machine: Machine, rows: Sequence[Row]) -> None:
-    """Write results.json and put the table into RESULTS.md."""
-    (HERE / "results.json").write_text(json.dumps([row.published() for row in rows], indent=2, ensure_ascii=False) + "\n")
+def record(machine: Machine, rows: Sequence[Row], section: str = "table", text: str = "") -> None:
+    """Put rows into results.json, and a table into RESULTS.md, in the place of those that an earlier run put into this section.
+
+    Args:
+        machine: what they were measured on.
+        rows: those of the section.
+        section: `table`, or another whose name all its rows begin with, such as `growth: step over prototypes`.
+        text: the table; of the rows where it is not given.
+    """
+    file = HERE / "results.json"
+    before = json.loads(file.read_text()) if file.exists() else []
+    kept = [row for row in before if _section(row["work"]) != section]
+    published = [*kept, *(row.published() for row in rows)]
+    published.sort(key=lambda row: SECTIONS.index(_section(row["work"])))  # stable: within a section as they were measured
+    file.write_text(json.dumps(published, indent=2, ensure_ascii=False) + "\n")
     page = HERE / "RESULTS.md"
-    text = page.read_text()
-    page.write_text(TABLE.sub(lambda found: f"{found[1]}{machine}\n\n{table(rows)}\n{found[2]}", text))
+    place = re.compile(rf"(<!-- {section} -->\n).*?(<!-- end of {section} -->)", re.DOTALL)
+    page.write_text(place.sub(lambda found: f"{found[1]}{machine}\n\n{text or table(rows)}\n{found[2]}", page.read_text()))
+
+
+def _section(work: object) -> str:
+    name = str(work).partition(": ")[0]
+    return name if name in SECTIONS else SECTIONS[0]

@@ -23,7 +23,7 @@ from dino4cells.augment.stages import Transform
 from dino4cells.augment.views import MultiCrop, ViewKind
 from dino4cells.config import Config, load_config
 from dino4cells.data.dataset import CellImages
-from dino4cells.data.images import decode
+from dino4cells.data.images import decode, to_unit_range
 from dino4cells.data.source import plain_source
 from dino4cells.features.extract import embed
 from dino4cells.models.backbones import build_backbone
@@ -214,9 +214,8 @@ def test_a_view_is_what_the_transforms_one_after_the_other_make_of_the_image(kin
 def test_images_are_decoded_as_scikit_image_reads_them(format: str, tolerance: float, tmp_path: Path) -> None:
     """Of 16-bit PNGs it reads the upper 8 bits."""
     for path in write_images(tmp_path, 2, side=40, format=format):
-        image = decode(path.read_bytes(), str(path))
-        values = image / 255 if image.dtype == torch.uint8 else image
-        torch.testing.assert_close(values, to_tensor(read_image(path)), rtol=0, atol=tolerance + 1e-7)
+        image = to_unit_range(decode(path.read_bytes(), str(path)))
+        torch.testing.assert_close(image, to_tensor(read_image(path)), rtol=0, atol=tolerance + 1e-7)
 
 
 def test_features_are_those_of_the_plain_network_on_images_read_one_by_one(tmp_path: Path) -> None:

@@ -16,10 +16,13 @@ from benchmarks.slow_store import SlowStore, slow_store
 from dino4cells import steps, storage
 from dino4cells.cache import Cache
 from dino4cells.config import Config
+from dino4cells.data.block_order import BlockOrder
 from dino4cells.data.dataset import CellImages
 from dino4cells.data.loading import load_batches
 from dino4cells.data.metadata import read_metadata, read_table
+from dino4cells.data.packing import pack
 from dino4cells.data.source import image_source
+from dino4cells.data.strata import sample_order
 from dino4cells.features.extract import Rows
 
 SECONDS = 0.02  # each answer is late by
@@ -113,6 +116,20 @@ for first in range(0, 40, 10):
         bytes([number]) * 50_000 for number in range(first, first + 10)
     ]
 """
+
+
+def test_blocks_of_packed_images_are_kept_too(store: SlowStore, cells: str, tiny_config: TinyConfig, tmp_path: Path) -> None:
+    pack(read_metadata(cells), None, str(tmp_path / "served" / "bucket" / "packed"), processes=1)
+    config = tiny_config(cache_dir=str(tmp_path / "cache"))
+    metadata = read_table(config, "s3://bucket/packed")
+    order, source = sample_order(metadata, config), image_source(metadata, config.model)
+    assert isinstance(order, BlockOrder)
+    first = read_epoch(CellImages(source.buffered(order, 1), cache_bytes=0))
+    before = store.requests()
+    second = read_epoch(CellImages(source.buffered(order, 1), cache_bytes=0))
+    assert store.requests() == before
+    local = read_epoch(images_of(tiny_config(), cells))
+    assert all(torch.equal(first[index], local[index]) and torch.equal(second[index], local[index]) for index in local)
 
 
 def test_two_processes_fill_one_cache_at_once(store: SlowStore, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from benchmarks.growth.sweep import Sweep
 from dino4cells.report.figures import INK, QUIET, new_figure, quiet_axes, save
@@ -19,11 +20,11 @@ def picture(sweeps: Sequence[Sweep]) -> bytes:
     rows = -(-len(sweeps) // COLUMNS)
     figure = new_figure(3.1 * COLUMNS, 2.6 * rows)
     figure.patch.set(facecolor="white", alpha=1.0)  # it is looked at in pages of either colour
-    panels = figure.subplots(rows, COLUMNS, squeeze=False).flat
+    panels = list(figure.subplots(rows, COLUMNS, squeeze=False).flat)
     for axes, sweep in zip(panels, sweeps, strict=False):
         _panel(axes, sweep)
-    for axes in list(panels)[len(sweeps) :]:
-        axes.set_visible(False)
+    for axes in panels[len(sweeps) :]:
+        axes.remove()
     return save(figure, "svg")
 
 
@@ -39,11 +40,24 @@ def _panel(axes: Axes, sweep: Sweep) -> None:
     axes.set_title(sweep.work, fontsize=9, color=INK, loc="left", wrap=True)
     axes.set_xlabel(sweep.over, fontsize=9, color=INK)
     axes.set_ylabel(sweep.unit, fontsize=9, color=INK)
+    axes.set_xticks(sizes[:: max(1, len(sizes) // 2)])
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if costs.max() < 30 * costs.min() else (1,), numticks=8))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(_short))
     axes.minorticks_off()
-    axes.text(0.04, 0.93, f"exponent {sweep.exponent:.2f}", transform=axes.transAxes, fontsize=9, color=COLOURS[0], va="top")
+    axes.text(
+        0.04, 0.93, f"exponent {sweep.exponent:.2f}".replace("-", "−"), transform=axes.transAxes, fontsize=9, color=COLOURS[0], va="top"
+    )
     axes.text(0.04, 0.81, f"explained ≤ {sweep.explained:.2f}", transform=axes.transAxes, fontsize=9, color=COLOURS[1], va="top")
     low, high = costs.min(), costs.max()
-    if high < 30 * low:  # a decade and a half at least, so that flat curves look flat
+    if high < 30 * low:  # so that flat curves look flat
         centre = np.sqrt(low * high)
-        axes.set_ylim(centre / 30**0.5 / 1.5, centre * 30**0.5 * 1.5)
+        axes.set_ylim(centre / 8, centre * 8)
     axes.tick_params(labelcolor=QUIET)
+
+
+def _short(value: float, place: int | None = None) -> str:
+    for scale, suffix in ((1e6, "M"), (1e3, "k")):
+        if value >= scale:
+            return f"{value / scale:.3g}{suffix}"
+    return f"{value:.3g}"

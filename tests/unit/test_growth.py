@@ -42,8 +42,7 @@ def test_the_table_shows_both_ends_and_both_exponents() -> None:
 
 def test_the_picture_shows_every_sweep() -> None:
     drawn = picture([sweep(1.0), sweep(0.0), sweep(2.0), sweep(1.5), sweep(1.0)]).decode()
-    assert drawn.count('id="patch_2"') == 1
-    assert drawn.count('<g id="axes_') == 8  # two rows of four, of which three panels are empty
+    assert drawn.count('<g id="axes_') == 5
     assert len(drawn) < 500_000
 
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import urllib.request
@@ -19,6 +20,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 COUNTS = "/-/counts"  # no bucket has such a name
+
+_RANGE = re.compile(rb"\r\nRange: bytes=(\d+)-(\d+)\r\n", re.IGNORECASE)
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "benchmark", "AWS_SECRET_ACCESS_KEY": "benchmark", "AWS_DEFAULT_REGION": "us-east-1"}
 
@@ -92,22 +95,26 @@ class _Answers(asyncio.Protocol):
             self.received = head
             return
         method, target, _ = head.partition(b"\r\n")[0].decode().split(" ")
+        asked = _RANGE.search(head)
+        part = slice(int(asked[1]), int(asked[2]) + 1) if asked else None
         if target == COUNTS:
             self._write(method, "200 OK", json.dumps(self.counts).encode())
             return
         self.counts["requests"] += 1
         self.counts["now"] += 1
         self.counts["most_at_once"] = max(self.counts["most_at_once"], self.counts["now"])
-        asyncio.get_running_loop().call_later(self.seconds, self._answer, method, unquote(urlsplit(target).path).lstrip("/"))
+        asyncio.get_running_loop().call_later(self.seconds, self._answer, method, unquote(urlsplit(target).path).lstrip("/"), part)
 
-    def _answer(self, method: str, key: str) -> None:
+    def _answer(self, method: str, key: str, part: slice | None) -> None:
         self.counts["now"] -= 1
         try:
-            content = (self.directory / key).read_bytes()
+            with (self.directory / key).open("rb") as file:
+                file.seek(part.start if part else 0)
+                content = file.read(part.stop - part.start if part else -1)
         except OSError:
             self._write(method, "404 Not Found", b"<Error><Code>NoSuchKey</Code><Message>no such key</Message></Error>")
         else:
-            self._write(method, "200 OK", content)
+            self._write(method, "206 Partial Content" if part else "200 OK", content)
 
     def _write(self, method: str, status: str, body: bytes) -> None:
         head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\n"

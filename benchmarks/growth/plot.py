@@ -45,10 +45,9 @@ def _panel(axes: Axes, sweep: Sweep) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(_short))
     axes.minorticks_off()
-    axes.text(
-        0.04, 0.93, f"exponent {sweep.exponent:.2f}".replace("-", "−"), transform=axes.transAxes, fontsize=9, color=COLOURS[0], va="top"
-    )
-    axes.text(0.04, 0.81, f"explained ≤ {sweep.explained:.2f}", transform=axes.transAxes, fontsize=9, color=COLOURS[1], va="top")
+    found = f"exponent {sweep.exponent:.2f}".replace("-", "−")
+    for height, colour, text in ((0.93, COLOURS[0], found), (0.81, COLOURS[1], f"explained ≤ {sweep.explained:.2f}")):
+        axes.text(0.04, height, text, transform=axes.transAxes, fontsize=9, color=colour, va="top")
     low, high = costs.min(), costs.max()
     if high < 30 * low:  # so that flat curves look flat
         centre = np.sqrt(low * high)

@@ -15,7 +15,7 @@ import time
 from benchmarks.measuring import Machine, Row
 from benchmarks.results import HERE, record, table
 
-WORKS = ("step", "views", "decoding", "training", "extraction", "object_store", "neighbours", "startup")
+WORKS = ("step", "views", "decoding", "training", "extraction", "object_store", "shards", "neighbours", "startup")
 GROWTH = ("images", "training", "cells")
 
 

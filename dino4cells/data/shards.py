@@ -85,7 +85,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Shards:
-    """The members of a packed directory, in columns: some twenty bytes each, and the names of the files.
+    """The members of a packed directory, in columns: 20 bytes each, and the names of the files.
 
     Attributes:
         url: of the directory.
@@ -123,6 +123,7 @@ class Shards:
             index = pq.read_table(io.BytesIO(storage.read_bytes(storage.join(url, INDEX))), columns=columns).combine_chunks()
         except (ValidationError, MissingFileError, pa.ArrowInvalid, KeyError) as error:
             raise ArtifactError(f"{url}: its {CARD} or {INDEX} is missing or cannot be read; pack the images again.") from error
+        pa.default_memory_pool().release_unused()  # the file, and what it was unpacked into
         row_M = _numbers(index["row"])
         first_P = np.flatnonzero(np.r_[True, row_M[1:] != row_M[:-1]]) if len(row_M) else np.empty(0, np.int64)
         files_M = _strings(index["file"])

@@ -32,7 +32,7 @@ class ChangeBrightness(_FactorOfEachChannel):
     pixelwise: ClassVar[bool] = True
 
     def change(self, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
-        return (views_NCHW * drawn[0]).clamp_(0, 1)
+        return views_NCHW.mul_(drawn[0]).clamp_(0, 1)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ChangeContrast(_FactorOfEachChannel):
 
     def change(self, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
         mean_NC11 = views_NCHW.mean(dim=(2, 3), keepdim=True)
-        return (views_NCHW - mean_NC11).mul_(drawn[0]).add_(mean_NC11).clamp_(0, 1)
+        return views_NCHW.mul_(drawn[0]).add_(mean_NC11 * (1 - drawn[0])).clamp_(0, 1)
 
 
 @dataclass(frozen=True)

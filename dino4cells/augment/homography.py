@@ -151,13 +151,12 @@ def _mirrored(places: torch.Tensor, length: torch.Tensor, axis: torch.Tensor) ->
     return axis + reach - ((places - axis).remainder((2 * reach).clamp(min=1e-6)) - reach).abs()
 
 
-def resample(images_BCHW: torch.Tensor, places: Places, white: float = 1.0) -> torch.Tensor:
+def resample(images_BCHW: torch.Tensor, places: Places) -> torch.Tensor:
     """Show every image at the places of V views, bilinear, without antialiasing.
 
     Args:
         images_BCHW: float images, padded at the right and bottom.
         places: of the views.
-        white: what becomes 1 in the views.
 
     Returns:
         (B, V, C, height, width).
@@ -174,6 +173,4 @@ def resample(images_BCHW: torch.Tensor, places: Places, white: float = 1.0) -> t
         # As float: a product with bool takes three times as long.
         seen = torch.le(furthest, 0, out=torch.empty(furthest.shape, device=furthest.device))
         sampled.mul_(seen.reshape(batch, 1, views * rows, columns))
-    if white != 1:
-        sampled.div_(white)
     return sampled.reshape(batch, channels, views, rows, columns).transpose(1, 2)

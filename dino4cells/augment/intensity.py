@@ -49,12 +49,12 @@ class Intensity:
         return ()
 
     def change(self, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
-        """The changed views; the argument is not modified."""
+        """The changed views; the argument belongs to it, and may be what is changed."""
         raise TypeError(f"{type(self).__name__} does not say what it does")
 
     def apply(self, views_NCHW: torch.Tensor, draws: Draws) -> torch.Tensor:
-        """Both: the views as changed by what is drawn."""
-        return self.change(views_NCHW, self.draw(draws, views_NCHW.shape[1]))
+        """Both, on a copy: the views as changed by what is drawn."""
+        return self.change(views_NCHW.clone(), self.draw(draws, views_NCHW.shape[1]))
 
     def channels_after(self, channels: int) -> int:
         """Channels of its output.
@@ -80,7 +80,7 @@ class Gain(Intensity):
         raise TypeError(f"{type(self).__name__} does not say its gains")
 
     def change(self, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
-        return views_NCHW * self.gains(views_NCHW.amax(dim=(2, 3)), drawn)[:, :, None, None]
+        return views_NCHW.mul_(self.gains(views_NCHW.amax(dim=(2, 3)), drawn)[:, :, None, None])
 
 
 def where_chosen(chosen_N: torch.Tensor, changed_NCHW: torch.Tensor, views_NCHW: torch.Tensor) -> torch.Tensor:

@@ -160,15 +160,16 @@ class Pixels:
     """Some images of a batch on their way to their views.
 
     What does not differ between the views of an image is done once an image. What looks at more than single pixels is done one size at a
-    time, so that it never sees the padding.
+    time, so that it never sees the padding. Grey values become numbers up to 1 together with the first gain, or before the first change.
     """
 
     def __init__(self, images_BCHW: torch.Tensor, white: float, rows: slice, views: int) -> None:
-        self._images_MCHW, self._white = images_BCHW, white
+        self._images_MCHW, self._own = images_BCHW, False  # whether nobody else looks at them
         self._views, self._of_images = views, rows
         self._of_views = slice(rows.start * views, rows.stop * views)
         self._alike = True  # all views of an image, so far
-        self._gains_NC: torch.Tensor | None = None  # the images are still to be multiplied by these
+        self._white = white  # the images are still to be divided by this,
+        self._gains_NC: torch.Tensor | None = None  # and to be multiplied by these
 
     @property
     def _rows(self) -> slice:
@@ -179,10 +180,10 @@ class Pixels:
         seen_MVCHW = shared.get(step.transforms) if step.shared else None
         if seen_MVCHW is None:
             prepared = step.geometric[0][1].prepare(self._images_MCHW, step.given.sizes_M2[self._rows])
-            seen_MVCHW = resample(prepared, step.places_in(self._rows), self._white)
+            seen_MVCHW = resample(prepared, step.places_in(self._rows))
             if step.shared:
                 shared[step.transforms] = seen_MVCHW
-        self._images_MCHW, self._white = seen_MVCHW.reshape(-1, *seen_MVCHW.shape[2:]), 1
+        self._images_MCHW, self._own = seen_MVCHW.reshape(-1, *seen_MVCHW.shape[2:]), not step.shared
         self._alike = self._alike and seen_MVCHW.shape[1] == 1
 
     def gain(self, step: Change, transform: Gain) -> None:
@@ -202,54 +203,56 @@ class Pixels:
         """Do what is no gain."""
         if step.parts:
             self._part()
-        images, transform = self._current(), step.transform
-        drawn = tuple(numbers[self._of_views] for numbers in step.drawn)
+        self._scale()
+        transform, drawn = step.transform, tuple(numbers[self._of_views] for numbers in step.drawn)
         if transform.pixelwise or step.extents.even:
-            self._images_MCHW = transform.change(images, drawn)
-            return
-        sizes_M2 = step.extents.sizes_M2[self._rows]
-        changed: torch.Tensor | None = None
-        for height, width in sorted({(height, width) for height, width in sizes_M2.tolist()}):
+            self._images_MCHW = transform.change(self._images_MCHW if self._own else self._images_MCHW.clone(), drawn)
+        else:
+            self._images_MCHW = self._changed_by_size(transform, drawn, step.extents.sizes_M2[self._rows])
+        self._own = True
+
+    def _changed_by_size(self, transform: Intensity, drawn: Drawn, sizes_M2: torch.Tensor) -> torch.Tensor:
+        images = changed = self._images_MCHW
+        for number, (height, width) in enumerate(sorted({(height, width) for height, width in sizes_M2.tolist()})):
             same = (sizes_M2 == sizes_M2.new_tensor([height, width])).all(dim=1)
             part = transform.change(images[same, :, :height, :width], tuple(numbers[same] for numbers in drawn))
-            if changed is None:
+            if not number:
                 changed = part.new_zeros(len(same), part.shape[1], *images.shape[2:])
             changed[same, :, :height, :width] = part
-        if changed is not None:
-            self._images_MCHW = changed
+        return changed
 
     def finished(self) -> torch.Tensor:
         """The views, (V, B, C, H, W)."""
         if self._gains_NC is not None and self._alike:
             self._part()
-        images = self._current()
+        self._scale()
+        images = self._images_MCHW
         if self._alike:
             return images.expand(self._views, *images.shape)
         return images.reshape(-1, self._views, *images.shape[1:]).transpose(0, 1)
 
-    def _current(self) -> torch.Tensor:
-        """The images as they are so far, in [0, 1] before any normalization, (M, C, H, W)."""
-        self._whiten()
+    def _scale(self) -> None:
+        """Divide and multiply the images by what they are still to be divided and multiplied by."""
+        images = self._images_MCHW
         if self._gains_NC is not None:
-            self._images_MCHW = self._images_MCHW * self._gains_NC[:, :, None, None]
-            self._gains_NC = None
-        return self._images_MCHW
+            factors_NC11 = (self._gains_NC / self._white)[:, :, None, None]
+            self._images_MCHW = images.mul_(factors_NC11) if self._own else images * factors_NC11
+        elif self._white != 1:
+            self._images_MCHW = images.div_(self._white) if self._own else images / self._white
+        else:
+            return
+        self._white, self._gains_NC, self._own = 1, None, True
 
     def _peaks(self, extents: Extents) -> torch.Tensor:
         """The largest value of each channel within the true size of each image, (M, C)."""
-        self._whiten()
         images = self._images_MCHW
         if not extents.even:
             y, x = (torch.arange(length, device=images.device) for length in images.shape[2:])
             height, width = extents.sizes_M2[self._rows, :, None, None].unbind(1)
             images = images.masked_fill(~((y[:, None] < height) & (x < width))[:, None], -torch.inf)
-        return images.amax(dim=(2, 3))
-
-    def _whiten(self) -> None:
-        if self._white != 1:
-            self._images_MCHW, self._white = self._images_MCHW / self._white, 1
+        return images.amax(dim=(2, 3)) / self._white
 
     def _part(self) -> None:
         """From now on, the views of an image differ."""
-        self._images_MCHW = self._images_MCHW.repeat_interleave(self._views, dim=0)
+        self._images_MCHW, self._own = self._images_MCHW.repeat_interleave(self._views, dim=0), True
         self._alike = False

@@ -188,9 +188,9 @@ def test_what_the_views_of_an_image_share_is_done_once(monkeypatch: pytest.Monke
     shapes: list[tuple[int, ...]] = []
     plain = plan.resample
 
-    def counted(images: torch.Tensor, places: Places, white: float) -> torch.Tensor:
+    def counted(images: torch.Tensor, places: Places) -> torch.Tensor:
         shapes.append((*images.shape, places.x.shape[1]))
-        return plain(images, places, white)
+        return plain(images, places)
 
     monkeypatch.setattr(plan, "resample", counted)
     kind = ViewKind((fitting.Resize(30), DROP, channels.RescaleProtein(), CROP, FLIP, CONTRAST, scaling.SelfNormalize()))

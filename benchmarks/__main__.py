@@ -54,7 +54,7 @@ def measure_growth(machine: Machine, keep: bool) -> None:
         print(f"\ngrowth: {name}, {time.monotonic() - begun:.0f} s\n{sweep.table(measured)}", flush=True)
     if keep:
         (HERE / "growth.svg").write_bytes(plot.picture(sweeps))
-        record(machine, [each.row() for each in sweeps], "growth", sweep.table(sweeps))
+        record(machine, [row for each in sweeps for row in each.rows()], "growth", sweep.table(sweeps))
 
 
 if __name__ == "__main__":

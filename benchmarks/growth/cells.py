@@ -22,7 +22,7 @@ from dino4cells.data.sampler import SampleOrder
 
 EXTRACTED = (1_000, 3_000, 10_000, 30_000, 100_000)
 ROWS = (10_000, 30_000, 100_000, 300_000, 1_000_000)
-ORDERED = (100_000, 1_000_000, 10_000_000)
+ORDERED = (300_000, 1_000_000, 3_000_000, 10_000_000, 30_000_000)
 FILES, SIDE = 100, 16
 TINY = {
     "model.patch_size": 8,

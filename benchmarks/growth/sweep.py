@@ -49,9 +49,13 @@ class Sweep:
         """Slope of log cost over log size in the upper half, by least squares."""
         return exponent(self.sizes[self.upper_half], self.costs[self.upper_half])
 
-    def row(self) -> Row:
-        """As a line of results.json: the exponent beside the explained one."""
-        return Row(f"growth: {self.work} over {self.over}", self.explained, self.exponent, "exponent", None, note=self.note)
+    def rows(self) -> list[Row]:
+        """As lines of results.json: the exponent, in the place of a reference what is explained, and the cost of the largest size."""
+        work = f"growth: {self.work}"
+        return [
+            Row(f"{work} over {self.over}", self.explained, self.exponent, "exponent", None, note=self.note),
+            Row(f"{work}, {self.sizes[-1]:,.0f} {self.over}", None, self.costs[-1], self.unit, None),
+        ]
 
 
 @contextmanager

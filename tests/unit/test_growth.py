@@ -50,11 +50,15 @@ def test_a_recorded_run_replaces_its_own_section_alone(tmp_path: Path, monkeypat
     monkeypatch.setattr(results, "HERE", tmp_path)
     page = tmp_path / "RESULTS.md"
     page.write_text("".join(f"<!-- {name} -->\n<!-- end of {name} -->\n" for name in results.SECTIONS) + "the end\n")
-    results.record(MACHINE, [sweep(1.0).row()], "growth", table([sweep(1.0)]))
+    results.record(MACHINE, sweep(1.0).rows(), "growth", table([sweep(1.0)]))
     for ours in (2.0, 4.0):
         results.record(MACHINE, [Row("training step", 1.0, ours, "images/s", ours)])
     kept = json.loads((tmp_path / "results.json").read_text())
-    assert [(row["work"], row["ours"]) for row in kept] == [("training step", 4.0), ("growth: step over prototypes", pytest.approx(1.0))]
+    assert [(row["work"], row["ours"]) for row in kept] == [
+        ("training step", 4.0),
+        ("growth: step over prototypes", pytest.approx(1.0)),
+        ("growth: step, 10,000 prototypes", pytest.approx(10.0)),
+    ]
     assert set(kept[0]) == {"work", "reference", "ours", "ratio", "unit", "share_of_peak"}
     text = page.read_text()
     assert text.count("training step") == 1

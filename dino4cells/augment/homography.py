@@ -127,16 +127,15 @@ class Places:
 
 def _looked(look: Look, x: torch.Tensor, y: torch.Tensor, beyond: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Where points lie in the image that is looked at; adds to `beyond`."""
-    h = look.homographies_BV33.to(x.dtype)[..., None, None]
+    xx, xy, x0, yx, yy, y0, zx, zy, z0 = look.homographies_BV33[..., None, None].flatten(2, 3).unbind(2)
     if look.lines is Lines.UPRIGHT:
-        x, y = h[:, :, 0, 0] * x + h[:, :, 0, 2], h[:, :, 1, 1] * y + h[:, :, 1, 2]
+        x, y = xx * x + x0, yy * y + y0
+    elif look.lines is Lines.PARALLEL:
+        x, y = xx * x + (xy * y + x0), yx * x + (yy * y + y0)
     else:
-        lines = [h[:, :, row, 0] * x + (h[:, :, row, 1] * y + h[:, :, row, 2]) for row in range(3 if look.lines is Lines.STRAIGHT else 2)]
-        x, y = lines[:2]
-        if look.lines is Lines.STRAIGHT:
-            beyond.append(-lines[2])  # behind the plane of the image
-            depth = lines[2].clamp_(min=1e-8)
-            x, y = x.div_(depth), y.div_(depth)
+        # Points behind the camera come to lie far out.
+        depth = (zx * x + (zy * y + z0)).clamp_(min=1e-8)
+        x, y = (xx * x + (xy * y + x0)).div_(depth), (yx * x + (yy * y + y0)).div_(depth)
     height, width = look.sizes_BV2.to(x.dtype)[..., None, None].unbind(2)
     if look.outside is Outside.ZEROS:
         beyond += [(places - length / 2).abs_().sub_(length / 2) for places, length in ((x, width), (y, height))]

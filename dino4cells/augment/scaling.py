@@ -51,7 +51,7 @@ class SelfNormalize(Intensity):
         centred_NCHW = views_NCHW.sub_(views_NCHW.mean(dim=(2, 3), keepdim=True))
         # The root of the sum of squares: on a CPU some forty times faster than torch.std.
         norm = torch.linalg.vector_norm(centred_NCHW, dim=(2, 3), keepdim=True)
-        return centred_NCHW.div_(norm / math.sqrt(views_NCHW[0, 0].numel()) + EPSILON)
+        return centred_NCHW.div_(norm / math.sqrt(views_NCHW.shape[2] * views_NCHW.shape[3]) + EPSILON)
 
 
 @dataclass(frozen=True)

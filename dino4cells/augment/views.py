@@ -29,8 +29,9 @@ LOCAL = ("local_transfo", "local_aug", _JITTER, _LAST)
 EXTRACTION = ("testing_transfo",)
 """Sections of a view's transforms, in the handbook's order."""
 
-CACHED_FLOATS = 2**18
-"""Views that a core works on at once: 1 MiB, what stays in its own cache while it is changed again and again."""
+CACHED_FLOATS = 2**19
+"""How much of the largest kind of views a core works on at once, if that is more than one image: what stays in its cache, 2 MiB, while it is
+changed again and again."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def make_views(images_BCHW: torch.Tensor, sizes_B2: torch.Tensor, asked: Sequenc
     at_once = count
     if images_BCHW.device.type == "cpu":
         floats = max(views_VBCHW[:, 0].numel() for _, views_VBCHW in plans)
-        at_once = max(1, CACHED_FLOATS * torch.get_num_threads() // floats)
+        at_once = max(1, CACHED_FLOATS // floats) * torch.get_num_threads()
     for start in range(0, count, at_once):
         rows = slice(start, min(start + at_once, count))
         # Grey values become numbers up to 1 where there are fewer of them: in the views.
@@ -214,6 +215,8 @@ class MultiCrop:
         views = torch.arange(2 + self.local_count, device=images_BCHW.device)
         keys_BV = sample_keys(self.seed, batch.epoch_B[:, None], batch.index_B[:, None], views[None])
         big, small = self.first.empty(images_BCHW, 2, dtype), self.local.empty(images_BCHW, self.local_count, dtype)
-        asked = [(self.first, keys_BV[:, :1], big[:1]), (self.second, keys_BV[:, 1:2], big[1:]), (self.local, keys_BV[:, 2:], small)]
-        make_views(images_BCHW, batch.sizes_B2, asked)
+        asked = [(self.first, keys_BV[:, :1], big[:1]), (self.second, keys_BV[:, 1:2], big[1:])]
+        if self.first == self.second:
+            asked = [(self.first, keys_BV[:, :2], big)]
+        make_views(images_BCHW, batch.sizes_B2, [*asked, (self.local, keys_BV[:, 2:], small)])
         return big, small

@@ -32,7 +32,7 @@ from dino4cells.config import load_config
 from dino4cells.data.dataset import Batch, CellImages, to_unit_range
 from dino4cells.data.metadata import read_metadata
 from dino4cells.data.source import plain_source
-from dino4cells.features.extract import embed
+from dino4cells.features.embedding import embed
 from dino4cells.features.intensity import intensity_statistics
 from dino4cells.training.distributed import ProcessGroup, gather_from_ranks, process_group
 from dino4cells.training.fit import fit

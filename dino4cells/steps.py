@@ -221,9 +221,11 @@ def extract(
     )
     if is_features_file(output):
         LabelColumns.from_config(config).check(metadata)
-        baselines = False  # for which the file has no place
+        # The file has no place for baselines, nor for saying that features are not in float32, as which they would be taken.
+        baselines = False
+        config = _embedding(config, precision="float32" if config.embedding.precision == "auto" else config.embedding.precision)
     if baselines is not None:
-        config = config.model_copy(update={"embedding": config.embedding.model_copy(update={"baselines": baselines})})
+        config = _embedding(config, baselines=baselines)
     if processes is None:
         with process_group(device) as group:
             if group.is_first:
@@ -237,6 +239,12 @@ def extract(
         arguments = ["--model", storage.absolute(model), "--output", place, "--device", device, *_inputs(config, data, overwrite)]
         processes.launcher.run(JobSpec("extract", "dino4cells.features", tuple(arguments), processes.nodes, processes.per_node))
         return load_features_card(place)
+
+
+def _embedding(config: Config, **changes: object) -> Config:
+    """The configuration with other values in its section `embedding`."""
+    changed: Config = config.model_copy(update={"embedding": config.embedding.model_copy(update=changes)})
+    return changed
 
 
 @contextmanager

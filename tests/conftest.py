@@ -40,6 +40,7 @@ TINY: dict[str, object] = {
     "local_transfo.RandomResizedCrop.size": 8,
     "embedding.num_workers": 0,
     "embedding.batch_size": 8,
+    "embedding.precision": "float32",
     "embedding.baselines": False,
 }
 

@@ -20,6 +20,7 @@ from dino4cells.classify.id_files import is_torch_file
 from dino4cells.classify.labels import Task
 from dino4cells.errors import ArtifactError, CheckpointError
 from dino4cells.models.artifact import NetworkCard, untrained_backbone
+from dino4cells.models.backbone import Backbone
 from dino4cells.models.weights import check_fit
 from dino4cells.torch_files import CHECKPOINT, read_torch_file
 
@@ -44,7 +45,7 @@ class Classifier(nn.Module):
     deviation_D: torch.Tensor
 
     def __init__(
-        self, head: nn.Module, features: int, backbone: nn.Module | None = None, *, train_backbone: bool = False, train_head: bool = True
+        self, head: nn.Module, features: int, backbone: Backbone | None = None, *, train_backbone: bool = False, train_head: bool = True
     ) -> None:
         super().__init__()
         self.head, self.backbone = head, backbone

@@ -23,7 +23,8 @@ from dino4cells.data.loading import BatchLoader, load_batches
 from dino4cells.data.sampler import SampleStream
 from dino4cells.data.source import ImageSource
 from dino4cells.errors import ConfigError, DataError
-from dino4cells.features.extract import Rows, embed
+from dino4cells.features.embedding import embed
+from dino4cells.features.extract import Rows
 from dino4cells.models.artifact import NetworkCard
 
 TRAINING_SECTIONS = ("global_transfo1", "flip_and_color_jitter_transforms", "global_aug1", "normalization")

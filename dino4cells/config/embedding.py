@@ -27,6 +27,10 @@ class EmbeddingConfig(Section):
     )
     num_workers: int = Field(default=10, ge=0, description="Processes that read images, per process.")
     batch_size: int = Field(default=128, ge=1, description="Images per step and process.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="Arithmetic; auto: bfloat16 where the hardware has it, but float32, as published, of a checkpoint or into a .pth.",
+    )
     embedding_has_labels: bool = Field(default=False, description="Whether the metadata hold label columns.")
     target_labels: Annotated[list[str] | Literal[False], BeforeValidator(read_names_or_false)] = Field(
         default=False, description="Names of the 0/1 label columns, or false."

@@ -50,6 +50,7 @@ class FeaturesCard(BaseModel):
     )
     layout: Layout = Field(default_factory=Layout, description="Which columns of the table name the images, and whether they are strips.")
     transforms: list[list[object]] = Field(description="Transforms applied to each image: name and parameters.")
+    precision: str = Field(default="float32", description="Arithmetic of the network's matrix products.")
     baselines: bool
     data: str
     data_fingerprint: str

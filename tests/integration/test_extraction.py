@@ -19,6 +19,7 @@ from dino4cells.errors import ArtifactError, DataError
 from dino4cells.features.intensity import intensity_names, intensity_statistics
 from dino4cells.features.store import Features, read_features
 from dino4cells.models.artifact import TrainedModel, load_model
+from dino4cells.models.vit import DinoVisionTransformer
 
 SIZES = ((32, 32), (40, 24), (17, 50), (32, 32), (64, 64))
 EMPTY, TINY, MISSING, GREY = 3, 7, 11, 16
@@ -127,6 +128,41 @@ def test_the_batch_size_does_not_show_in_the_features(
     config = tiny_config({"embedding.batch_size": 5})
     steps.extract(model, config=config, data=mixed, output=str(tmp_path / "features"))
     np.testing.assert_allclose(read_features(str(tmp_path / "features")).dino, alone.dino, rtol=0, atol=1e-5)
+
+
+def test_bfloat16_gives_the_features_of_float32_but_for_their_last_digits_and_is_told(
+    alone: Features, model: str, mixed: str, tmp_path: Path, tiny_config: Callable[..., Config]
+) -> None:
+    config = tiny_config({"embedding.precision": "bfloat16"})
+    card = steps.extract(model, config=config, data=mixed, output=str(tmp_path / "features"))
+    found = read_features(str(tmp_path / "features")).dino
+    usable = alone.metadata["dino_error"].isna().to_numpy()
+    lengths = np.linalg.norm(found[usable], axis=1) * np.linalg.norm(alone.dino[usable], axis=1)
+    assert ((found[usable] * alone.dino[usable]).sum(axis=1) / lengths).min() > 0.999
+    assert not np.allclose(found[usable], alone.dino[usable], rtol=0, atol=1e-5)
+    assert np.isnan(found[~usable]).all()
+    assert (card.precision, alone.card.precision) == ("bfloat16", "float32")
+
+
+def test_cells_that_wait_for_others_of_their_size_are_written_in_the_order_of_the_table(
+    model: str, draw_cells: Callable[..., str], tmp_path: Path, tiny_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = [(24 + 8 * (row % 3), 17 + row % 5) for row in range(30)]
+    sizes[4] = (64, 64)  # waits for another to the end
+    data = draw_cells(tmp_path / "data", 30, sizes)
+    (Path(data) / "images" / "011.png").unlink()
+    entered: list[int] = []
+    forward = DinoVisionTransformer.forward
+    monkeypatch.setattr(DinoVisionTransformer, "forward", lambda self, images: (entered.append(len(images)), forward(self, images))[1])
+    steps.extract(model, config=tiny_config({"embedding.batch_size": 4}), data=data, output=str(tmp_path / "features"))
+    assert sum(entered) == 29
+    assert len(entered) == 10  # of 4 images mostly; in each of the 8 batches there are several sizes
+    features = read_features(str(tmp_path / "features"))
+    assert list(failed_rows(features)) == ["images/011.png"]
+    trained = load_model(model)
+    for row, file in enumerate(features.metadata["file"]):
+        if row != 11:
+            np.testing.assert_allclose(features.dino[row], one_at_a_time(trained, data, file), rtol=0, atol=1e-5)
 
 
 def test_a_view_that_resizes_embeds_images_of_any_size(model: str, mixed: str, tmp_path: Path, tiny_config: Callable[..., Config]) -> None:

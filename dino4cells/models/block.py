@@ -59,8 +59,7 @@ class Residual:
         if rate == 0:
             return cls(None, None, 1.0)
         mask_B = torch.rand(len(tokens_BTD), device=tokens_BTD.device) >= rate
-        gathers = tokens_BTD.device.type == "cpu" and not torch.compiler.is_compiling()
-        return cls(mask_B, mask_B.nonzero()[:, 0] if gathers else None, 1 - rate)
+        return cls(mask_B, mask_B.nonzero()[:, 0] if gathers_on(tokens_BTD.device) else None, 1 - rate)
 
     def seen(self, tokens_BTD: torch.Tensor) -> torch.Tensor:
         """The tokens that the branch is to compute on."""
@@ -73,6 +72,11 @@ class Residual:
         if self._kept_B is None:
             return tokens_BTD + branch_BTD * (self._mask_B / self._share).to(branch_BTD.dtype)[:, None, None]
         return tokens_BTD.index_add(0, self._kept_B, branch_BTD.to(tokens_BTD.dtype), alpha=1 / self._share)
+
+
+def gathers_on(device: torch.device) -> bool:
+    """Whether branches are computed on the images that keep them alone; a compiled network wants one shape."""
+    return device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def attention(layer: Any, tokens_BTD: torch.Tensor, count: int) -> torch.Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -97,6 +97,24 @@ def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
     if dist.is_initialized():
         dist.all_reduce(tensor)
     return tensor
+
+
+def start_sum_over_ranks(tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """Begin to sum `tensor` over all processes, in place, while this one goes on.
+
+    Every process begins its sums in one order. On GPUs nothing waits but the stream that the result is asked on.
+
+    Returns:
+        A function that waits and gives the sum, which is `sum_over_ranks`'s.
+    """
+    work = dist.all_reduce(tensor, async_op=True) if dist.is_initialized() else None
+
+    def wait() -> torch.Tensor:
+        if work is not None:
+            work.wait()
+        return tensor
+
+    return wait
 
 
 def max_over_ranks(tensor: torch.Tensor) -> torch.Tensor:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 import copy
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -16,17 +17,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dino4cells.augment.views import MultiCrop
 from dino4cells.config import Config, ModelConfig
-from dino4cells.config.architectures import VISION_TRANSFORMERS
 from dino4cells.data.dataset import Batch
 from dino4cells.errors import CheckpointError, ConfigError
 from dino4cells.models.backbones import build_backbone
 from dino4cells.models.head import DINOHead, DINONetwork
 from dino4cells.models.init import start_from
+from dino4cells.models.vit import DinoVisionTransformer
 from dino4cells.training.batch_norm import has_batch_norm, normalize_by_the_batch, synchronize_batch_norm
 from dino4cells.training.checkpoint import FRESH_SCALER, Checkpoint
-from dino4cells.training.distributed import ProcessGroup, sum_over_ranks
+from dino4cells.training.compilation import compile_backbones
+from dino4cells.training.distributed import ProcessGroup, start_sum_over_ranks
 from dino4cells.training.loss import dino_loss, koleo_loss
 from dino4cells.training.optimizer import build_optimizer, clip_gradients, set_rates, update_teacher
+from dino4cells.training.precision import autocast_type, describe, mixed_precision
 from dino4cells.training.schedules import Schedules
 from dino4cells.training.targets import CentringTargets, SinkhornTargets
 
@@ -51,28 +54,6 @@ def build_network(config: ModelConfig, channels: int) -> DINONetwork:
     return DINONetwork(backbone, head)
 
 
-def autocast_type(precision: str, device: torch.device, arch: str) -> torch.dtype:
-    """The arithmetic of matrix products: bfloat16 where asked for or, with `auto`, where the hardware computes in it; else float32.
-
-    Convolutional networks compute in float32 on a CPU: PyTorch's 3×3 convolution with stride 2 leaves gradients of its weights unset in
-    bfloat16 where its input is one pixel, as it is in the last stage of a ResNet for views of up to 16 px (seen in PyTorch 2.14).
-
-    Raises:
-        ConfigError: bfloat16 is asked for where it gives wrong gradients.
-    """
-    if device.type == "cpu" and arch not in VISION_TRANSFORMERS:
-        if precision == "bfloat16":
-            raise ConfigError(f"model.precision: {arch} cannot be trained in bfloat16 on a CPU; use auto or float32, or a GPU.")
-        return torch.float32
-    if precision != "auto":
-        return torch.bfloat16 if precision == "bfloat16" else torch.float32
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if fast else torch.float32
-
-
 def _check_sizes(config: Config, multi_crop: MultiCrop, smallest: int) -> None:
     kinds = {"global_transfo1": multi_crop.first, **({"local_transfo": multi_crop.local} if multi_crop.local_count else {})}
     for section, kind in kinds.items():
@@ -81,6 +62,27 @@ def _check_sizes(config: Config, multi_crop: MultiCrop, smallest: int) -> None:
                 f"{config.where(section)}: its views have {kind.side} px, and {config.model.arch} needs at least {smallest}; "
                 "make them larger or choose another model.arch."
             )
+
+
+class Share(NamedTuple):
+    """Views of some kinds of some images, on which the student is trained at once.
+
+    Attributes:
+        views: (V, B, C, H, W) of each kind.
+        first: number of the first among all views.
+        targets_GBK: of these images.
+    """
+
+    views: list[torch.Tensor]
+    first: int
+    targets_GBK: torch.Tensor
+
+
+def _checkpoint_activations(network: DINONetwork, config: Config) -> None:
+    if not isinstance(network.backbone, DinoVisionTransformer):
+        where = config.where("model", "activation_checkpointing")
+        raise ConfigError(f"{where}: is for vision transformers, and model.arch is {config.model.arch}; set it to false.")
+    network.backbone.set_grad_checkpointing(True)
 
 
 class DINO:
@@ -116,11 +118,20 @@ class DINO:
             self.targets = CentringTargets(config.model.out_dim, config.model.center_momentum)
         self.targets.to(group.device)
         self.optimizer = build_optimizer(self.student, config.model)
+        self._precision = autocast_type(config.model.precision, group.device, config.model.arch)
+        if config.model.activation_checkpointing:
+            _checkpoint_activations(self.student, config)
+        if config.model.compile:
+            compile_backbones(group.device, self.student, self.teacher)
         self._student_over_ranks: nn.Module = self.student
         if group.world_size > 1:
             ids = [group.device] if group.device.type == "cuda" else None
             self._student_over_ranks = DistributedDataParallel(self.student, device_ids=ids, gradient_as_bucket_view=True)
-        self._autocast = autocast_type(config.model.precision, group.device, config.model.arch)
+
+    @property
+    def arithmetic(self) -> str:
+        """What products are computed in, and on what, in a line."""
+        return describe(self.group.device, self._precision)
 
     def start_from(self, config: Config, channels: Sequence[str]) -> tuple[str, ...]:
         """Give student and teacher the weights that `model.init` names; returns what was taken over, a line each (`models.init`)."""
@@ -133,56 +144,92 @@ class DINO:
         return self.step_on_views(*self.multi_crop(batch.to(self.group.device)), seen)
 
     def step_on_views(self, global_GBCHW: torch.Tensor, local_VBCHW: torch.Tensor, seen: int) -> torch.Tensor:
-        """One step on the views of a batch of this process, after `seen` samples over all processes.
+        """One step on views of this process's images, after `seen` samples over all processes.
 
         Its randomness is a function of the seed, the samples and `seen`, so that a resumed run continues exactly. Batches of the
-        processes may differ in size, or be empty, where images could not be read: every image weighs the same.
+        processes may differ in size, or be empty, where images could not be read: every image weighs the same. On a GPU the host does
+        not wait for anything.
+
+        Args:
+            global_GBCHW: on the device of the group.
+            local_VBCHW: the same; there may be none.
 
         Returns:
             A detached scalar whose mean over the processes is the mean loss of their images.
         """
         torch.manual_seed(hash((self.config.seed, seen, self.group.rank)) & 0xFFFFFFFF)  # stochastic depth
         self.student.train()
-        batch_size = global_GBCHW.shape[1]
-        images = self._images_of_all(batch_size)
-        if self._normalizes_batches and not images:
+        batch = global_GBCHW.shape[1]
+        images = start_sum_over_ranks(torch.full((), float(batch), device=self.group.device))
+        if self._normalizes_batches and not batch and not images():
             return torch.zeros((), device=self.group.device)  # no batch, no statistics: the step is left out
-        views = [global_GBCHW, local_VBCHW] if len(local_VBCHW) else [global_GBCHW]
 
-        with self._mixed_precision():
-            with torch.no_grad():
-                teacher_GBK, _ = self.teacher([global_GBCHW])
-            student_VBK, embeddings_VBD = self._student_over_ranks(views)
+        with torch.no_grad(), mixed_precision(self.group.device, self._precision):
+            teacher_GBK = self.teacher([global_GBCHW]).logits()
         targets_GBK = self.targets(teacher_GBK, self.schedules.teacher_temperature(seen))
-        # DDP takes the plain mean over processes, as if their batches were equal.
-        weight = batch_size * self.group.world_size / images.clamp(min=1)
-        loss = dino_loss(student_VBK, targets_GBK, self.config.student_temp) * weight
-        objective = loss
-        if self.config.koleo_weight:
-            spread = sum(koleo_loss(view_BD) for view_BD in embeddings_VBD[:GLOBAL_VIEWS])
-            objective = loss + self.config.koleo_weight * spread
+        del teacher_GBK
 
+        # DDP takes the plain mean over processes, as if their batches were equal.
+        weight = self.group.world_size / images().clamp(min=1)
+        frozen = seen < self.schedules.frozen
         self.optimizer.zero_grad(set_to_none=True)
-        objective.backward()  # type: ignore[no-untyped-call]
-        if seen < self.schedules.frozen:
+        losses = []
+        for share, is_last in self._shares(global_GBCHW, local_VBCHW, targets_GBK):
+            with nullcontext() if is_last else self._without_reduction():
+                losses.append(self._learn(share, weight, batch, frozen))
+
+        if frozen:
             for parameter in self.student.head.last_layer.parameters():
                 parameter.grad = None
         clip_gradients(self.student.parameters(), self.config.clip_grad)
         set_rates(self.optimizer, self.schedules.lr(seen), self.schedules.weight_decay(seen))
         self.optimizer.step()
         update_teacher(self.teacher, self.student, self.schedules.momentum(seen))
+        self.targets.settle()
+        return torch.stack(losses).sum()
+
+    def _learn(self, share: Share, weight: torch.Tensor, batch: int, frozen: bool) -> torch.Tensor:
+        """The student's forward and backward pass on a share of the step; returns its part of the loss."""
+        with mixed_precision(self.group.device, self._precision):
+            student = self._student_over_ranks(share.views)
+        loss = dino_loss(
+            student.bottleneck_VBE,
+            student.prototypes_KE,
+            share.targets_GBK,
+            self.config.student_temp,
+            first=share.first,
+            views=GLOBAL_VIEWS + self.multi_crop.local_count,
+            precision=self._precision,
+            train_prototypes=not frozen,
+        )
+        images = share.targets_GBK.shape[1]
+        loss = objective = loss * (weight * images)
+        if self.config.koleo_weight and share.first == 0:
+            spread = sum(koleo_loss(view_BD) for view_BD in student.embeddings_VBD[:GLOBAL_VIEWS])
+            objective = loss + self.config.koleo_weight * spread * (images / max(1, batch))
+        objective.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    def _images_of_all(self, here: int) -> torch.Tensor:
-        """Images of this step in all processes; of one process on the CPU, where to look at it does not wait for a GPU."""
-        if self.group.world_size == 1:
-            return torch.tensor(float(here))
-        return sum_over_ranks(torch.tensor(float(here), device=self.group.device))
+    def _shares(self, global_GBCHW: torch.Tensor, local_VBCHW: torch.Tensor, targets_GBK: torch.Tensor) -> Iterator[tuple[Share, bool]]:
+        """The step in shares, and whether one is the last: global and local views, of `model.accumulation` parts of the images.
 
-    def _mixed_precision(self) -> torch.autocast | nullcontext[None]:
-        if self._autocast == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.group.device.type, dtype=self._autocast)
+        The loss is a sum over views and images, and so is its gradient; only the values of one share are in memory at a time. Batch norm
+        in the head takes all views together; in the backbone, a part of the images is normalized by itself, and KoLeo looks for neighbours
+        in it.
+        """
+        kinds = [(0, [global_GBCHW]), (GLOBAL_VIEWS, [local_VBCHW])] if len(local_VBCHW) else [(0, [global_GBCHW])]
+        if self._normalizes_batches and len(local_VBCHW):
+            kinds = [(0, [global_GBCHW, local_VBCHW])]
+        parts = self.config.accumulation
+        for part, targets in enumerate(targets_GBK.tensor_split(parts, dim=1)):
+            for first, kind in kinds:
+                views = [views.tensor_split(parts, dim=1)[part] for views in kind]
+                yield Share(views, first, targets), part == parts - 1 and first == kinds[-1][0]
+
+    def _without_reduction(self) -> AbstractContextManager[None]:
+        """Leave gradients in this process; they travel with those of the last part."""
+        student = self._student_over_ranks
+        return student.no_sync() if isinstance(student, DistributedDataParallel) else nullcontext()
 
     def checkpoint(self, seen: int, epoch: int) -> Checkpoint:
         """Everything a resumed run needs, in the published layout."""

@@ -63,8 +63,8 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> None:
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not largest or not gradients:
         return
-    norms = torch._foreach_norm(gradients)
-    torch._foreach_mul_(gradients, [(largest / (norm + 1e-6)).clamp(max=1.0) for norm in norms])
+    scales = (largest / (torch.stack(torch._foreach_norm(gradients)) + 1e-6)).clamp(max=1.0)
+    torch._foreach_mul_(gradients, scales.unbind())
 
 
 @torch.no_grad()

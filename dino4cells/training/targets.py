@@ -5,14 +5,19 @@ Dimensions: G global views, B batch of this process, K prototypes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
-from dino4cells.training.distributed import max_over_ranks, sum_over_ranks
+from dino4cells.training.distributed import max_over_ranks, start_sum_over_ranks, sum_over_ranks
 
 
 class CentringTargets(nn.Module):
     """softmax((t − c)/τ), where the centre c follows the mean of the teacher's logits over all ranks (Caron et al. 2021, §3.1).
+
+    The centre takes a batch in with `settle`, and is not needed before the next one: in between, the sum over ranks travels while the
+    student learns.
 
     Args:
         out_dim: K.
@@ -25,16 +30,23 @@ class CentringTargets(nn.Module):
         super().__init__()
         self.momentum = momentum
         self.register_buffer("center", torch.zeros(1, out_dim))
+        self._arriving: Callable[[], torch.Tensor] | None = None
 
     @torch.no_grad()
     def forward(self, teacher_logits_GBK: torch.Tensor, temperature: float) -> torch.Tensor:
-        """Targets (G, B, K) with the centre so far; the centre then takes this batch in."""
+        """Targets (G, B, K) in float32 with the centre so far; `settle` lets it take this batch in."""
         targets_GBK = ((teacher_logits_GBK - self.center) / temperature).softmax(dim=-1)
         # The sums and the count travel together, so that ranks with unequal batches weigh by their samples.
-        summed = torch.cat([teacher_logits_GBK.sum(dim=(0, 1)), teacher_logits_GBK.new_tensor([float(teacher_logits_GBK[..., 0].numel())])])
-        summed = sum_over_ranks(summed)
-        self.center.mul_(self.momentum).add_(summed[:-1] / summed[-1].clamp(min=1), alpha=1 - self.momentum)
+        count = self.center.new_full((1,), teacher_logits_GBK[..., 0].numel())
+        self._arriving = start_sum_over_ranks(torch.cat([teacher_logits_GBK.sum(dim=(0, 1), dtype=count.dtype), count]))
         return targets_GBK
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Wait for the sum over ranks of the last batch, and let the centre take it in."""
+        if self._arriving is not None:
+            summed, self._arriving = self._arriving(), None
+            self.center.mul_(self.momentum).add_(summed[:-1] / summed[-1].clamp(min=1), alpha=1 - self.momentum)
 
 
 class SinkhornTargets(nn.Module):
@@ -57,9 +69,9 @@ class SinkhornTargets(nn.Module):
     def forward(self, teacher_logits_GBK: torch.Tensor, temperature: float) -> torch.Tensor:
         """Targets (G, B, K)."""
         scaled_NK = teacher_logits_GBK.flatten(0, 1).float() / temperature
-        largest = max_over_ranks(scaled_NK.amax() if len(scaled_NK) else scaled_NK.new_tensor(-torch.inf))
+        largest = max_over_ranks(scaled_NK.amax() if len(scaled_NK) else scaled_NK.new_full((), -torch.inf))
         weights_NK = torch.exp(scaled_NK - largest)
-        samples = sum_over_ranks(scaled_NK.new_tensor(float(len(scaled_NK))))
+        samples = sum_over_ranks(scaled_NK.new_full((), len(scaled_NK)))
         prototypes = scaled_NK.shape[1]
         for _ in range(self.iterations):
             columns_K = sum_over_ranks(weights_NK.sum(dim=0))
@@ -67,3 +79,6 @@ class SinkhornTargets(nn.Module):
             weights_NK = weights_NK / (columns_K.clamp(min=torch.finfo(torch.float32).tiny) * prototypes)
             weights_NK = weights_NK / (weights_NK.sum(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny) * samples)
         return (weights_NK * samples).view_as(teacher_logits_GBK)
+
+    def settle(self) -> None:
+        """Nothing is left to take in."""

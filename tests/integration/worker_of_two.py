@@ -65,6 +65,7 @@ def main() -> None:
         centring = CentringTargets(32, momentum=0.9)
         for step, first in enumerate((5, 2, 7)):
             centring(shares(teacher_logits(step), first)[group.rank], 0.04)
+            centring.settle()
         results["center"] = centring.center
         for first in (4, 3, 0):
             targets = SinkhornTargets(32)(shares(teacher_logits(0, 8), first)[group.rank], 0.04)

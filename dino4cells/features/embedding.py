@@ -88,10 +88,11 @@ def _steps(backbone: Backbone, view: ViewKind, batch: Batch) -> Iterator[tuple[t
             rows_X = torch.arange(start, min(start + at_once, count), device=device)
             yield rows_X, batch.images_BCHW[rows_X], size
         return
-    groups: dict[tuple[int, int], list[int]] = {}
     sizes: list[tuple[int, int]] = [(height, width) for height, width in batch.sizes_B2.tolist()]
+    seen_of = {size: seen_size(backbone, view, size) for size in set(sizes)}
+    groups: dict[tuple[int, int], list[int]] = {}
     for row, size in enumerate(sizes):
-        groups.setdefault(seen_size(backbone, view, size), []).append(row)
+        groups.setdefault(seen_of[size], []).append(row)
     for seen, rows in groups.items():
         at_once = images_at_once(seen, device, count)
         for start in range(0, len(rows), at_once):

@@ -52,12 +52,13 @@ class SizeGroups:
 
     def add(self, batch: Batch) -> Iterator[Batch]:
         """Take a batch, whose rows follow those before, and give the steps that are full, or must wait no longer."""
-        sizes = batch.sizes_B2.tolist()
-        seen = [self._seen((height, width)) for height, width in sizes]
-        if len(set(seen)) == 1 and not self._waiting:
+        sizes: list[Size] = [(height, width) for height, width in batch.sizes_B2.tolist()]
+        seen = {size: self._seen(size) for size in set(sizes)}
+        if len(set(seen.values())) == 1 and not self._waiting:
             yield batch  # images of one size have nothing to wait for
             return
-        for place, (size, (height, width), row) in enumerate(zip(seen, sizes, batch.index_B.tolist(), strict=True)):
+        for place, ((height, width), row) in enumerate(zip(sizes, batch.index_B.tolist(), strict=True)):
+            size = seen[height, width]
             pixels = batch.images_BCHW[place, :, :height, :width].clone()  # of its own, not holding the whole batch
             image = _Image(pixels, batch.index_B[place], batch.epoch_B[place], row)
             group = (size, pixels.dtype)

@@ -81,12 +81,12 @@ def test_an_interrupted_run_goes_on_and_leaves_no_checkpoints(place: Place, monk
     class PulledPlug(Exception):
         pass
 
-    def pull_the_plug(directory: str, state: checkpoint.Checkpoint, save: Callable[..., str] = checkpoint.save) -> str:
-        save(directory, state)
+    def pull_the_plug(writer: checkpoint.CheckpointWriter, state: checkpoint.Checkpoint) -> None:
+        checkpoint.save(writer.directory, state)
         raise PulledPlug
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save", pull_the_plug)
+        patch.setattr(checkpoint.CheckpointWriter, "save", pull_the_plug)
         with pytest.raises(PulledPlug):
             steps.train(config, data=place.cells, output=output)
     assert storage.list_files(f"{output}.checkpoints") == ["checkpoint-000000000008.pth"]

@@ -10,12 +10,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from dino4cells.config import Config, load_config
 
 # Tiny tensors gain nothing by a second thread, and lose much by it where cores are shared; read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No test is decided by a timing: machines are shared.
+settings.register_profile("dino4cells", deadline=None)
+settings.load_profile("dino4cells")
 
 CHANNELS = ("microtubules", "protein", "nucleus", "ER")
 # Over the handbook's settings, which stay as they are; presets that are tuned do not.

@@ -12,7 +12,8 @@ from benchmarks.measuring import Machine, Row, alternate, apart, peak_memory_mib
 from benchmarks.reference.training import Settings, Trainer
 from dino4cells.config import load_config
 from dino4cells.training.distributed import ProcessGroup
-from dino4cells.training.loop import DINO, autocast_type
+from dino4cells.training.loop import DINO
+from dino4cells.training.precision import autocast_type
 from dino4cells.training.schedules import Schedules
 
 BATCH, CHANNELS, STEPS, ROUNDS = 24, 4, 1000, 4

@@ -22,7 +22,7 @@ from dino4cells.config import load_config
 from dino4cells.data.metadata import read_metadata
 from dino4cells.training.distributed import ProcessGroup
 from dino4cells.training.fit import fit
-from dino4cells.training.loop import autocast_type
+from dino4cells.training.precision import autocast_type
 
 DRAWN, COPIES = 60, 4  # images; the others are links to them, read as often and drawn once
 WARM_UP, TIMED, LEFT_OVER, ROUNDS = 2, 4, 4, 2  # steps; and how often the sides take turns

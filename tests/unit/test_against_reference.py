@@ -25,7 +25,7 @@ from dino4cells.config import Config, load_config
 from dino4cells.data.dataset import CellImages
 from dino4cells.data.images import decode, to_unit_range
 from dino4cells.data.source import plain_source
-from dino4cells.features.extract import embed
+from dino4cells.features.embedding import embed
 from dino4cells.models.backbones import build_backbone
 from dino4cells.training.distributed import ProcessGroup
 from dino4cells.training.loop import DINO
@@ -90,8 +90,13 @@ def distance(values: torch.Tensor, expected: torch.Tensor) -> float:
 # A step
 
 
-def test_loss_and_gradients_of_a_step_are_those_of_the_sum_over_pairs(sides: Callable[..., tuple[DINO, Trainer]]) -> None:
-    dino, trainer = sides(freeze_last_layer=0)
+@pytest.mark.parametrize(
+    "way", [{}, {"accumulation": 2}, {"activation_checkpointing": True}], ids=["all at once", "in parts", "with activations computed again"]
+)
+def test_loss_and_gradients_of_a_step_are_those_of_the_sum_over_pairs(
+    way: dict[str, object], sides: Callable[..., tuple[DINO, Trainer]]
+) -> None:
+    dino, trainer = sides(freeze_last_layer=0, **way)
     ours, theirs = note_gradients(dino.student), note_gradients(trainer.student)
 
     loss, expected = step_both(dino, trainer, drawn_views(0))

@@ -24,6 +24,7 @@ TINY = {
     "model.batch_size": 28,
     "model.epochs": 1,
     "model.precision": "float32",
+    "embedding.precision": "float32",
     "out_dim": 64,
     "head_hidden_dim": 64,
     "local_crops_number": 2,

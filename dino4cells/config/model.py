@@ -95,6 +95,15 @@ class ModelConfig(Section):
     epochs: int = Field(default=100, ge=1, description="Passes over the data.")
     batch_size_per_gpu: int = Field(default=64, ge=1, description="Images per step and process.")
     batch_size: int | None = Field(default=None, ge=1, description="Images per step over all processes; empty: by batch_size_per_gpu.")
+    accumulation: int = Field(
+        default=1,
+        ge=1,
+        description="Parts of a process's batch that the student learns one after the other: less memory, the same step.",
+    )
+    activation_checkpointing: bool = Field(
+        default=False, description="Compute the student's inner values again in the backward pass: less memory, a third more time."
+    )
+    compile: bool = Field(default=False, description="torch.compile of the backbones: minutes at the start; needs a C++ compiler.")
     optimizer: Literal["adamw", "sgd", "lars"] = Field(default="adamw", description="Optimizer.")
     lr: float = Field(default=0.0005, gt=0, description="Peak learning rate for a batch of 256; scaled by the batch over all processes.")
     min_lr: float = Field(default=1e-6, ge=0, description="Learning rate at the end of the cosine.")

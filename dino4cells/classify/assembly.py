@@ -25,7 +25,7 @@ from dino4cells.config import Config
 from dino4cells.errors import ConfigError, DataError
 from dino4cells.models.artifact import NetworkCard, TrainedModel
 from dino4cells.training.distributed import ProcessGroup
-from dino4cells.training.loop import autocast_type
+from dino4cells.training.precision import autocast_type
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,7 @@ EXTRACTION = ("testing_transfo",)
 """Sections of a view's transforms, in the handbook's order."""
 
 CACHED_FLOATS = 2**19
-"""How much of the largest kind of views a core works on at once, if that is more than one image: what stays in its cache, 2 MiB, while it is
-changed again and again."""
+"""Of the largest kind of views, what a core works on at once, unless an image has more: 2 MiB stay in its cache while they are changed."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Usage: python -m benchmarks [--full] [--only WORK …] [--record]
 
 Every work is a module of `benchmarks/works` whose `measure(machine)` gives rows; both sides run in this run, in turns. The sweeps are in
-`benchmarks/growth`. `--record` writes benchmarks/results.json, the tables of benchmarks/RESULTS.md and a picture of the sweeps.
+`benchmarks/growth`. `--record` writes benchmarks/results.json, the tables of RESULTS.md and docs/scaling.md, and a picture of the sweeps.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import importlib
 import time
 
+from benchmarks import scaling
 from benchmarks.measuring import Machine, Row
 from benchmarks.results import HERE, record, table
 
@@ -40,6 +41,8 @@ def main() -> None:
         record(machine, rows)
     if arguments.full:
         measure_growth(machine, arguments.record)
+    if arguments.record:
+        scaling.write()
 
 
 def measure_growth(machine: Machine, keep: bool) -> None:

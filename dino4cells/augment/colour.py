@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from dino4cells.augment.constants import constant
 from dino4cells.augment.draws import Draws
 from dino4cells.augment.intensity import Drawn, Intensity, on_first_four, where_chosen
 from dino4cells.augment.parameters import HueShift, Probability, Strength
@@ -21,7 +22,7 @@ def _grey(views_NCHW: torch.Tensor) -> torch.Tensor:
     """(N, 1, H, W): the luminance of three channels, the mean of any other number."""
     if views_NCHW.shape[1] != 3:
         return views_NCHW.mean(dim=1, keepdim=True)
-    weights = torch.tensor(GREY_WEIGHTS, device=views_NCHW.device, dtype=views_NCHW.dtype)[:, None, None]
+    weights = constant(GREY_WEIGHTS, like=views_NCHW)[:, None, None]
     return (views_NCHW * weights).sum(dim=1, keepdim=True)
 
 
@@ -53,7 +54,7 @@ def _hue(views_NCHW: torch.Tensor, shift_N111: torch.Tensor) -> torch.Tensor:
         value == red, (green - blue) / divisor, torch.where(value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor)
     )
     # A channel is at its maximum within one sixth of the circle around its own colour, and at its minimum from two sixths on.
-    starts_3 = torch.tensor([5.0, 3.0, 1.0], device=views_NCHW.device, dtype=views_NCHW.dtype)[:, None, None]
+    starts_3 = constant((5, 3, 1), like=views_NCHW)[:, None, None]
     places = (starts_3 + sixths + 6 * shift_N111).remainder(6)
     return (value - chroma * torch.minimum(places, 4 - places).clamp(0, 1)).clamp(0, 1)
 

@@ -100,24 +100,23 @@ class Resize(_Fit):
     def needs_pixels(self, side: int | None) -> bool:
         return side is None or side > 2 * self.size
 
-    def prepared_sizes(self, sizes_B2: torch.Tensor, padded: tuple[int, int]) -> torch.Tensor:
-        """Those of images more than twice as large as the square once they are averaged down to twice; the others as they are."""
+    def prepared(self, sizes_B2: torch.Tensor, padded: tuple[int, int]) -> tuple[torch.Tensor, tuple[int, int]]:
+        """Sizes of images more than twice as large as the square once they are averaged down to twice; the others' as they are."""
         if min(padded) <= 2 * self.size:
-            return sizes_B2
-        return sizes_B2.new_tensor([self._averaged(*size) for size in sizes_B2.tolist()]).reshape(-1, 2)
+            return sizes_B2, padded
+        wanted = [self._averaged(*size) for size in sizes_B2.tolist()]
+        height, width = (max(sides) for sides in zip(*wanted, strict=True)) if wanted else (1, 1)
+        return sizes_B2.new_tensor(wanted).reshape(-1, 2), (height, width)
 
-    def prepare(self, images_BCHW: torch.Tensor, sizes_B2: torch.Tensor) -> torch.Tensor:
+    def prepare(self, images_BCHW: torch.Tensor, sizes_B2: torch.Tensor, padded: tuple[int, int]) -> torch.Tensor:
         """Images more than twice as large as the square, averaged down to twice; the others as they are."""
         if min(images_BCHW.shape[2:]) <= 2 * self.size:
             return images_BCHW
-        given = [(height, width) for height, width in sizes_B2.tolist()]
-        wanted = {size: self._averaged(*size) for size in given}
-        height, width = (max(sides) for sides in zip(*wanted.values(), strict=True)) if wanted else (1, 1)
-        prepared = images_BCHW.new_zeros(*images_BCHW.shape[:2], height, width)
-        for size, target in wanted.items():
-            same = torch.tensor([size == other for other in given], device=images_BCHW.device)
-            whole = images_BCHW[same, :, : size[0], : size[1]]
-            prepared[same, :, : target[0], : target[1]] = F.interpolate(whole, size=target, mode="area")
+        prepared = images_BCHW.new_zeros(*images_BCHW.shape[:2], *padded)
+        for height, width in sorted({(height, width) for height, width in sizes_B2.tolist()}):
+            same, target = (sizes_B2 == sizes_B2.new_tensor([height, width])).all(dim=1), self._averaged(height, width)
+            averaged = F.interpolate(images_BCHW[same, :, :height, :width], size=target, mode="area")
+            prepared[same, :, : target[0], : target[1]] = averaged
         return prepared
 
     def _averaged(self, height: int, width: int) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import torch
 
+from dino4cells.augment.constants import constant
 from dino4cells.augment.draws import Draws
 from dino4cells.augment.homography import Lines, Look, Outside, affine, from_corners, scale_and_shift
 from dino4cells.augment.parameters import Degrees, Flag, Interpolation, Probability
@@ -57,12 +58,12 @@ class Geometric:
         """Whether it may look at the pixels of its input, of this side or any, before they are resampled (`prepare`)."""
         return False
 
-    def prepared_sizes(self, sizes_B2: torch.Tensor, padded: tuple[int, int]) -> torch.Tensor:
-        """Sizes of what is resampled instead of images of these sizes, which are padded to one: here those of the images themselves."""
-        return sizes_B2
+    def prepared(self, sizes_B2: torch.Tensor, padded: tuple[int, int]) -> tuple[torch.Tensor, tuple[int, int]]:
+        """Sizes of what is resampled instead of images of these sizes, and what they are padded to: here those of the images."""
+        return sizes_B2, padded
 
-    def prepare(self, images_BCHW: torch.Tensor, sizes_B2: torch.Tensor) -> torch.Tensor:
-        """What is resampled instead of the images: here the images themselves."""
+    def prepare(self, images_BCHW: torch.Tensor, sizes_B2: torch.Tensor, padded: tuple[int, int]) -> torch.Tensor:
+        """What is resampled instead of the images, padded as said: here the images themselves."""
         return images_BCHW
 
 
@@ -175,9 +176,9 @@ class WarpCell(Geometric):
         height, width = sizes_N2.unbind(1)
         zero = torch.zeros_like(height)
         corners_N42 = torch.stack([torch.stack(c, dim=-1) for c in ((zero, zero), (width, zero), (width, height), (zero, height))], dim=1)
-        inwards_42 = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]], device=sizes_N2.device)
+        inwards_42 = constant((1, 1, -1, 1, -1, -1, 1, -1), like=sizes_N2).reshape(4, 2)
         reach = (sizes_N2.amin(1) / 4).floor().clamp(min=1)
         shift_N2 = draws.integers(reach, each=2).to(sizes_N2.dtype)
-        chosen_N4 = torch.nn.functional.one_hot(draws.integers(4), 4).to(sizes_N2.dtype)
+        chosen_N4 = (draws.integers(4)[:, None] == torch.arange(4, device=sizes_N2.device)).to(sizes_N2.dtype)
         moved_N42 = corners_N42 + chosen_N4[:, :, None] * inwards_42 * shift_N2[:, None, :]
         return from_corners(moved_N42, corners_N42), sizes_N2

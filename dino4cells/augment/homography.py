@@ -85,7 +85,8 @@ def from_corners(output_N42: torch.Tensor, input_N42: torch.Tensor) -> torch.Ten
     zero, one = torch.zeros_like(x), torch.ones_like(x)
     rows_u = torch.stack([x, y, one, zero, zero, zero, -u * x, -u * y], dim=-1)
     rows_v = torch.stack([zero, zero, zero, x, y, one, -v * x, -v * y], dim=-1)
-    solution = torch.linalg.solve(torch.cat([rows_u, rows_v], dim=1), torch.cat([u, v], dim=1))
+    # Corners of a quadrilateral always have a solution; to check that, a GPU would be waited for.
+    solution, _ = torch.linalg.solve_ex(torch.cat([rows_u, rows_v], dim=1), torch.cat([u, v], dim=1))
     return torch.cat([solution, torch.ones_like(solution[:, :1])], dim=1).reshape(-1, 3, 3).to(torch.float32)
 
 
@@ -94,7 +95,7 @@ class Places:
     """Where the pixels of views lie in their images.
 
     Attributes:
-        x, y: in pixels, within the image.
+        x, y: within the image, as grid_sample counts: from -1, the border of the padded tensor, to 1.
         beyond: by how much the pixels are beyond the borders of what is looked at; nothing is seen where one of the numbers is above 0.
     """
 
@@ -103,12 +104,13 @@ class Places:
     beyond: tuple[torch.Tensor, ...] = ()
 
     @classmethod
-    def seen(cls, looks: Sequence[Look], side: tuple[int, int]) -> Places:
+    def seen(cls, looks: Sequence[Look], padded: tuple[int, int], side: tuple[int, int]) -> Places:
         """Those of views of a height and width.
 
         Args:
             looks: the first at the images, each of the others at what the one before it shows: what it sees beyond the border of that
                 stays zero, though the image would go on there.
+            padded: height and width of the tensor of the images.
             side: height and width of the views.
         """
         device = looks[0].homographies_BV33.device
@@ -116,9 +118,11 @@ class Places:
         beyond: list[torch.Tensor] = []
         for look in reversed(looks):
             x, y = _looked(look, x, y, beyond)
-        height, width = looks[0].sizes_BV2.to(x.dtype)[..., None, None].unbind(2)
-        # Within half a pixel of the border the border's value holds, as in torchvision's crop and resize.
-        return cls(torch.minimum(x.clamp(min=0.5), width - 0.5), torch.minimum(y.clamp(min=0.5), height - 0.5), tuple(beyond))
+        lengths = looks[0].sizes_BV2.to(x.dtype)[..., None, None].unbind(2)
+        for places, length, whole in zip((y, x), lengths, padded, strict=True):
+            # Within half a pixel of the border the border's value holds, as in torchvision's crop and resize.
+            torch.minimum(places.clamp_(min=0.5), length - 0.5, out=places).mul_(2 / whole).sub_(1)
+        return cls(x, y, tuple(beyond))
 
     def of_images(self, rows: slice) -> Places:
         """Those in some of the images."""
@@ -160,9 +164,8 @@ def resample(images_BCHW: torch.Tensor, places: Places) -> torch.Tensor:
     Returns:
         (B, V, C, height, width).
     """
-    batch, channels, height, width = images_BCHW.shape
-    views, rows, columns = places.x.shape[1], places.y.shape[2], places.x.shape[3]
-    x, y = (along * (2 / length) - 1 for along, length in ((places.x, width), (places.y, height)))
+    (batch, channels), (x, y) = images_BCHW.shape[:2], (places.x, places.y)
+    views, rows, columns = x.shape[1], y.shape[2], x.shape[3]
     # A complex number is a pair of coordinates, which makes the grid in one pass. The views of an image are stacked in height: one call,
     # and the image is not copied once a view.
     grid = torch.view_as_real(torch.complex(x, y) if x.shape == y.shape else x + y * 1j).reshape(batch, views * rows, columns, 2)

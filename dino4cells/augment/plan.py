@@ -42,6 +42,7 @@ class Resampling:
     Attributes:
         geometric: the transforms and their places in the handbook's order.
         given: the images that they are given.
+        padded: height and width of the tensor that the first of them prepares.
         looks: at what the first of them prepares.
         side: height and width of the views.
         places: those of the views, where they are few numbers.
@@ -50,6 +51,7 @@ class Resampling:
 
     geometric: tuple[tuple[int, Geometric], ...]
     given: Extents
+    padded: tuple[int, int]
     looks: tuple[Look, ...]
     side: tuple[int, int]
     places: Places | None
@@ -61,7 +63,9 @@ class Resampling:
 
     def places_in(self, rows: slice) -> Places:
         """Where the pixels of the views of some of the images lie."""
-        return self.places.of_images(rows) if self.places else Places.seen([look.of_images(rows) for look in self.looks], self.side)
+        if self.places:
+            return self.places.of_images(rows)
+        return Places.seen([look.of_images(rows) for look in self.looks], self.padded, self.side)
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,8 @@ class Plan:
 
     def _resample(self, geometric: Sequence[tuple[int, Geometric]]) -> None:
         given, random = self._extents, any(transform.random for _, transform in geometric)
-        sizes_M2 = geometric[0][1].prepared_sizes(given.sizes_M2, given.padded).to(torch.float32)
+        prepared_M2, padded = geometric[0][1].prepared(given.sizes_M2, given.padded)
+        sizes_M2 = prepared_M2.to(torch.float32)
         images, views, sizes_N2 = len(sizes_M2), 1, sizes_M2
         if self._alike and random:
             views, sizes_N2, self._alike = self.views, sizes_M2.repeat_interleave(self.views, dim=0), False
@@ -129,8 +134,10 @@ class Plan:
         square = side_after(transform for _, transform in geometric)
         height, width = (square, square) if square else (int(length) for length in sizes_N2.amax(0))
         # Where columns stay columns, places are numbers of columns and of rows, not of pixels.
-        places = Places.seen(looks, (height, width)) if all(look.lines is Lines.UPRIGHT for look in looks) else None
-        self.steps.append(Resampling(tuple(geometric), given, tuple(looks), (height, width), places, shared=not self.steps and not random))
+        places = Places.seen(looks, padded, (height, width)) if all(look.lines is Lines.UPRIGHT for look in looks) else None
+        self.steps.append(
+            Resampling(tuple(geometric), given, padded, tuple(looks), (height, width), places, shared=not self.steps and not random)
+        )
         self._extents = Extents(sizes_N2.round().to(torch.int64), (height, width), known_even=bool(square))
 
     def carry_out(self, images_BCHW: torch.Tensor, white: float, rows: slice, shared: Shared) -> torch.Tensor:
@@ -179,7 +186,7 @@ class Pixels:
         """Do geometric transforms."""
         seen_MVCHW = shared.get(step.transforms) if step.shared else None
         if seen_MVCHW is None:
-            prepared = step.geometric[0][1].prepare(self._images_MCHW, step.given.sizes_M2[self._rows])
+            prepared = step.geometric[0][1].prepare(self._images_MCHW, step.given.sizes_M2[self._rows], step.padded)
             seen_MVCHW = resample(prepared, step.places_in(self._rows))
             if step.shared:
                 shared[step.transforms] = seen_MVCHW

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import torch
 
+from dino4cells.augment.constants import constant
 from dino4cells.augment.intensity import Drawn, Intensity
 from dino4cells.augment.parameters import PerChannel, PositivePerChannel
 from dino4cells.errors import ConfigError
@@ -29,7 +30,7 @@ class Normalize(Intensity):
     std: PositivePerChannel
 
     def change(self, views_NCHW: torch.Tensor, drawn: Drawn) -> torch.Tensor:
-        mean, std = (torch.tensor(v, device=views_NCHW.device, dtype=views_NCHW.dtype)[:, None, None] for v in (self.mean, self.std))
+        mean, std = (constant(numbers, like=views_NCHW)[:, None, None] for numbers in (self.mean, self.std))
         return views_NCHW.sub_(mean).div_(std)
 
     def channels_after(self, channels: int) -> int:

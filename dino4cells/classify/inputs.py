@@ -18,7 +18,7 @@ from dino4cells.augment.views import ViewKind
 from dino4cells.classify.cells import ImageCells
 from dino4cells.classify.classifier import Classifier
 from dino4cells.config import Config
-from dino4cells.data.dataset import Batch, CellImages, to_unit_range
+from dino4cells.data.dataset import Batch, CellImages
 from dino4cells.data.loading import BatchLoader, load_batches
 from dino4cells.data.sampler import SampleStream
 from dino4cells.data.source import ImageSource
@@ -117,7 +117,7 @@ class ImageInputs:
             for batch in batches:
                 self._note_failures(batch)
                 keys_BV = sample_keys(self.seed, batch.epoch_B, batch.index_B, torch.zeros_like(batch.index_B))[:, None]
-                yield self.training_view.make(to_unit_range(batch.images_BCHW), batch.sizes_B2, keys_BV)[0], batch.index_B
+                yield self.training_view.make(batch.images_BCHW, batch.sizes_B2, keys_BV)[0], batch.index_B
 
     def features(self, classifier: Classifier, start: int, stop: int) -> Iterator[Share]:
         if classifier.backbone is None:

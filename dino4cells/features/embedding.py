@@ -12,7 +12,7 @@ import torch
 from dino4cells.augment.draws import sample_keys
 from dino4cells.augment.views import ViewKind
 from dino4cells.config import Config
-from dino4cells.data.dataset import Batch, to_unit_range
+from dino4cells.data.dataset import Batch
 from dino4cells.models.artifact import NetworkCard
 from dino4cells.models.backbone import Backbone
 from dino4cells.training.precision import autocast_type, mixed_precision
@@ -64,7 +64,7 @@ def embed(backbone: Backbone, view: ViewKind, batch: Batch, seed: int, precision
     for rows_X, images_XCHW, (height, width) in _steps(backbone, view, batch):
         index_X, epoch_X = batch.index_B[rows_X], batch.epoch_B[rows_X]
         keys_XV = sample_keys(seed, epoch_X, index_X, torch.zeros_like(index_X))[:, None]
-        views_XCHW = view.make(to_unit_range(images_XCHW), batch.sizes_B2[rows_X], keys_XV)[0]
+        views_XCHW = view.make(images_XCHW, batch.sizes_B2[rows_X], keys_XV)[0]
         if view.side is None and _keeps_sizes(view):
             views_XCHW = views_XCHW[:, :, :height, :width]
         with mixed_precision(views_XCHW.device, precision):

@@ -141,7 +141,7 @@ class DINO:
 
     def step(self, batch: Batch, seen: int) -> torch.Tensor:
         """One step on a batch of this process, after `seen` samples over all processes: its views, and `step_on_views`."""
-        return self.step_on_views(*self.multi_crop(batch.to(self.group.device)), seen)
+        return self.step_on_views(*self.multi_crop(batch.to(self.group.device), self._precision), seen)
 
     def step_on_views(self, global_GBCHW: torch.Tensor, local_VBCHW: torch.Tensor, seen: int) -> torch.Tensor:
         """One step on views of this process's images, after `seen` samples over all processes.

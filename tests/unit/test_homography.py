@@ -10,7 +10,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 from transforms_plainly import noise, shown
 
-from dino4cells.augment.homography import from_corners, scale_and_shift
+from dino4cells.augment.homography import Lines, Look, Outside, Places, from_corners, resample, scale_and_shift
 
 # Coordinates are float32: at a few hundred pixels they are exact to some 1e-5 of a pixel, far below a grey level.
 EXACT = {"rtol": 0, "atol": 1e-4}
@@ -105,6 +105,36 @@ def test_outside_of_the_image_is_zero_even_where_the_padding_is_not() -> None:
     expected = torch.zeros(16, 16)
     expected[6:14, 4:14] = 1
     assert torch.equal(view, expected)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 999), lines=st.sampled_from([Lines.UPRIGHT, Lines.PARALLEL]), outside=st.sampled_from(Outside))
+def test_what_is_left_out_for_upright_and_parallel_lines_would_have_changed_nothing(seed: int, lines: Lines, outside: Outside) -> None:
+    images, sizes, numbers = noise(2, 2, 30, 26, seed=seed), torch.tensor([[30, 26], [19, 24]]), noise(2, 3, 6, seed=seed) * 2 - 1
+    turned = numbers[..., 2] * (lines is Lines.PARALLEL)
+    maps = torch.zeros(2, 3, 3, 3)
+    maps[..., 0, 0], maps[..., 0, 1], maps[..., 0, 2] = numbers[..., 0] * 2, turned, numbers[..., 3] * 20
+    maps[..., 1, 0], maps[..., 1, 1], maps[..., 1, 2] = -turned, numbers[..., 1] * 2, numbers[..., 4] * 20
+    maps[..., 2, 2] = 1
+    axes = torch.full((2, 3, 2), 0.5) if outside is Outside.MIRRORED else None
+
+    special, general = (
+        resample(images, Places.seen([Look(maps, sizes[:, None].expand(2, 3, 2), outside, axes, kind)], (30, 26), (9, 12)))
+        for kind in (lines, Lines.STRAIGHT)
+    )
+
+    torch.testing.assert_close(special, general, rtol=0, atol=1e-4)
+    assert special.shape == (2, 3, 2, 9, 12)
+
+
+def test_what_lies_behind_the_camera_is_zero() -> None:
+    """Right of x = 4 the plane of this image is behind the observer, where the same division would show it upside down."""
+    homography = torch.tensor([[1.0, 0, 0], [0, 1, 0], [-0.25, 0, 1]])
+
+    view = shown(torch.ones(1, 1, 8, 8), torch.tensor([[8, 8]]), homography[None, None], (8, 8))[0, 0, 0]
+
+    assert (view[0, :3] == 1).all()
+    assert (view[:, 4:] == 0).all()
 
 
 def test_a_homography_from_corners_takes_each_corner_to_its_place() -> None:

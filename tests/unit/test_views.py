@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from dino4cells.augment import views as views_module
 from dino4cells.augment.brightness import Solarization
 from dino4cells.augment.crops import RandomResizedCrop
 from dino4cells.augment.draws import sample_keys
@@ -122,13 +125,49 @@ def test_an_image_of_sixteen_bits_has_the_views_of_its_eight_bit_copy() -> None:
         torch.testing.assert_close(a, b)
 
 
-def test_a_batch_is_not_changed_by_making_its_views() -> None:
-    given = batch([0, 1, 2])
+@pytest.mark.parametrize("first", ["Single_cell_Resize", "Change_contrast", "ToTensor"])
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_batch_is_not_changed_by_making_its_views(first: str, stored: bool) -> None:
+    """Neither grey values nor numbers, whether the first transform is shared by the views, is random or does nothing."""
+    given = batch([0, 0, 0])
+    given = given if stored else replace(given, images_BCHW=given.images_BCHW / 255)
     before = given.images_BCHW.clone()
+    crop = section(**{first: None}, RandomResizedCrop={"size": 32})
 
-    MultiCrop.from_config(config(normalization=section(self_normalize=None)))(given)
+    MultiCrop.from_config(config(global_transfo1=crop, local_transfo=crop, normalization=section(self_normalize=None)))(given)
 
     assert torch.equal(given.images_BCHW, before)
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_views_do_not_depend_on_how_many_images_are_changed_at_once(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = section(Single_cell_Resize={"size": 40}, rescale_protein={"p": 0.7}, RandomResizedCrop={"size": 32})
+    multi_crop = MultiCrop.from_config(config(global_transfo2=shared, local_transfo=shared, normalization=section(self_normalize=None)))
+    together = multi_crop(batch([0, 1, 2, 3, 4]))
+    monkeypatch.setattr(views_module, "CACHED_FLOATS", at_once * 3 * 4 * 32 * 32)
+
+    for a, b in zip(multi_crop(batch([0, 1, 2, 3, 4])), together, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
+
+
+def test_views_in_bfloat16_are_those_in_float32_rounded_once() -> None:
+    multi_crop = MultiCrop.from_config(config(normalization=section(self_normalize=None)))
+
+    for rounded, precise in zip(multi_crop(batch([0, 1, 2]), torch.bfloat16), multi_crop(batch([0, 1, 2])), strict=True):
+        assert rounded.dtype == torch.bfloat16
+        assert torch.equal(rounded, precise.to(torch.bfloat16))
+
+
+def test_kinds_with_the_same_transforms_are_made_as_each_alone() -> None:
+    crop, given = section(RandomResizedCrop={"size": 32, "scale": [0.4, 1]}), batch([0, 1, 2])
+    multi_crop = MultiCrop.from_config(config(global_transfo1=crop, global_transfo2=crop))
+    assert multi_crop.first == multi_crop.second
+
+    big, _ = multi_crop(given)
+
+    for number, kind in enumerate((multi_crop.first, multi_crop.second)):
+        keys = sample_keys(0, given.epoch_B[:, None], given.index_B[:, None], torch.tensor([[number]]))
+        torch.testing.assert_close(big[number], kind.make(given.images_BCHW, given.sizes_B2, keys)[0])
 
 
 # Order

@@ -48,15 +48,15 @@ def changed(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
 def prepared(transform: Geometric, image_CHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """What the transform resamples instead of an image, (1, C, H, W), and its size, (1, 2)."""
     size = torch.tensor([image_CHW.shape[1:]])
-    images = transform.prepare(image_CHW[None], size)
-    stored = transform.prepared_sizes(size, (image_CHW.shape[1], image_CHW.shape[2]))
+    stored, padded = transform.prepared(size, (image_CHW.shape[1], image_CHW.shape[2]))
+    images = transform.prepare(image_CHW[None], size, padded)
     assert stored.tolist() == [list(images.shape[2:])]
     return images, stored
 
 
 def shown(images: torch.Tensor, sizes_B2: torch.Tensor, homographies_BV33: torch.Tensor, side: tuple[int, int]) -> torch.Tensor:
     """Images through homographies, zeros outside."""
-    return resample(images, Places.seen([Look(homographies_BV33, sizes_B2[:, None])], side))
+    return resample(images, Places.seen([Look(homographies_BV33, sizes_B2[:, None])], (images.shape[2], images.shape[3]), side))
 
 
 def one_after_the_other(transforms: Sequence[Transform], image_CHW: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
@@ -70,7 +70,7 @@ def one_after_the_other(transforms: Sequence[Transform], image_CHW: torch.Tensor
         images, stored = prepared(transform, image)
         maps, outputs = transform.homography(stored.float(), own)
         side = (int(outputs[0, 0]), int(outputs[0, 1]))
-        image = resample(images, Places.seen([transform.look(maps[None], stored[:, None])], side))[0, 0]
+        image = resample(images, Places.seen([transform.look(maps[None], stored[:, None])], (images.shape[2], images.shape[3]), side))[0, 0]
     return image
 
 
@@ -81,4 +81,4 @@ def views(transform: Geometric, image: torch.Tensor, count: int) -> torch.Tensor
     maps, outputs = transform.homography(sizes(count, height, width), draws(count))
     assert len(torch.unique(outputs, dim=0)) == 1
     side = (int(outputs[0, 0]), int(outputs[0, 1]))
-    return resample(images, Places.seen([transform.look(maps[None], stored[:, None])], side))[0]
+    return resample(images, Places.seen([transform.look(maps[None], stored[:, None])], (images.shape[2], images.shape[3]), side))[0]

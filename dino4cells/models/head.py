@@ -76,21 +76,15 @@ class DINOHead(nn.Module):
 
 
 class Projection(NamedTuple):
-    """What a network makes of V views of B images, in float32: all but the product of the last layer, which the loss takes apart.
+    """What a network makes of V views of B images up to its last layer, in float32.
 
     Attributes:
         bottleneck_VBE: unit vectors.
-        prototypes_KE: the rows of the head's last layer.
         embeddings_VBD: the backbone's.
     """
 
     bottleneck_VBE: torch.Tensor
-    prototypes_KE: torch.Tensor
     embeddings_VBD: torch.Tensor
-
-    def logits(self) -> torch.Tensor:
-        """Cosines to the prototypes, times their lengths (V, B, K)."""
-        return F.linear(self.bottleneck_VBE, self.prototypes_KE)
 
 
 class DINONetwork(nn.Module):
@@ -102,7 +96,7 @@ class DINONetwork(nn.Module):
         self.head = head
 
     def forward(self, views: Sequence[torch.Tensor]) -> Projection:
-        """Bottleneck vectors, prototypes and class tokens of groups of views.
+        """Bottleneck vectors and class tokens of groups of views; the loss takes the last layer in itself.
 
         Args:
             views: tensors (V_i, B, C, H_i, W_i), a size each; V is the sum of all V_i.
@@ -112,7 +106,10 @@ class DINONetwork(nn.Module):
         embeddings_ND = torch.cat([self.backbone(group.flatten(0, 1)) for group in views]).float()
         bottleneck_NE = self.head.bottleneck(embeddings_ND)
         return Projection(
-            bottleneck_NE.view(count, batch, bottleneck_NE.shape[1]),
-            self.head.last_layer.weight(),
-            embeddings_ND.view(count, batch, embeddings_ND.shape[1]),
+            bottleneck_NE.view(count, batch, bottleneck_NE.shape[1]), embeddings_ND.view(count, batch, embeddings_ND.shape[1])
         )
+
+    def logits(self, views: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Outputs of the head for groups of views (V, B, K)."""
+        outputs: torch.Tensor = self.head.last_layer(self(views).bottleneck_VBE)
+        return outputs

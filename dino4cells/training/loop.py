@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import argparse
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from dino4cells.augment.views import MultiCrop
 from dino4cells.config import Config, ModelConfig
@@ -27,13 +23,11 @@ from dino4cells.training.batch_norm import has_batch_norm, normalize_by_the_batc
 from dino4cells.training.checkpoint import FRESH_SCALER, Checkpoint
 from dino4cells.training.compilation import compile_backbones
 from dino4cells.training.distributed import ProcessGroup, start_sum_over_ranks
-from dino4cells.training.loss import dino_loss, koleo_loss
+from dino4cells.training.learning import Learner
 from dino4cells.training.optimizer import build_optimizer, clip_gradients, set_rates, update_teacher
 from dino4cells.training.precision import autocast_type, describe, mixed_precision
 from dino4cells.training.schedules import Schedules
 from dino4cells.training.targets import CentringTargets, SinkhornTargets
-
-GLOBAL_VIEWS = 2
 
 
 def build_network(config: ModelConfig, channels: int) -> DINONetwork:
@@ -62,20 +56,6 @@ def _check_sizes(config: Config, multi_crop: MultiCrop, smallest: int) -> None:
                 f"{config.where(section)}: its views have {kind.side} px, and {config.model.arch} needs at least {smallest}; "
                 "make them larger or choose another model.arch."
             )
-
-
-class Share(NamedTuple):
-    """Views of some kinds of some images, on which the student is trained at once.
-
-    Attributes:
-        views: (V, B, C, H, W) of each kind.
-        first: number of the first among all views.
-        targets_GBK: of these images.
-    """
-
-    views: list[torch.Tensor]
-    first: int
-    targets_GBK: torch.Tensor
 
 
 def _checkpoint_activations(network: DINONetwork, config: Config) -> None:
@@ -123,10 +103,7 @@ class DINO:
             _checkpoint_activations(self.student, config)
         if config.model.compile:
             compile_backbones(group.device, self.student, self.teacher)
-        self._student_over_ranks: nn.Module = self.student
-        if group.world_size > 1:
-            ids = [group.device] if group.device.type == "cuda" else None
-            self._student_over_ranks = DistributedDataParallel(self.student, device_ids=ids, gradient_as_bucket_view=True)
+        self._learner = Learner(self.student, config.model, group, self._precision)
 
     @property
     def arithmetic(self) -> str:
@@ -165,19 +142,14 @@ class DINO:
             return torch.zeros((), device=self.group.device)  # no batch, no statistics: the step is left out
 
         with torch.no_grad(), mixed_precision(self.group.device, self._precision):
-            teacher_GBK = self.teacher([global_GBCHW]).logits()
+            teacher_GBK = self.teacher.logits([global_GBCHW])
         targets_GBK = self.targets(teacher_GBK, self.schedules.teacher_temperature(seen))
-        del teacher_GBK
 
+        self.optimizer.zero_grad(set_to_none=True)
         # DDP takes the plain mean over processes, as if their batches were equal.
         weight = self.group.world_size / images().clamp(min=1)
         frozen = seen < self.schedules.frozen
-        self.optimizer.zero_grad(set_to_none=True)
-        losses = []
-        for share, is_last in self._shares(global_GBCHW, local_VBCHW, targets_GBK):
-            with nullcontext() if is_last else self._without_reduction():
-                losses.append(self._learn(share, weight, batch, frozen))
-
+        loss = self._learner.learn(global_GBCHW, local_VBCHW, targets_GBK, weight, train_prototypes=not frozen)
         if frozen:
             for parameter in self.student.head.last_layer.parameters():
                 parameter.grad = None
@@ -186,50 +158,7 @@ class DINO:
         self.optimizer.step()
         update_teacher(self.teacher, self.student, self.schedules.momentum(seen))
         self.targets.settle()
-        return torch.stack(losses).sum()
-
-    def _learn(self, share: Share, weight: torch.Tensor, batch: int, frozen: bool) -> torch.Tensor:
-        """The student's forward and backward pass on a share of the step; returns its part of the loss."""
-        with mixed_precision(self.group.device, self._precision):
-            student = self._student_over_ranks(share.views)
-        loss = dino_loss(
-            student.bottleneck_VBE,
-            student.prototypes_KE,
-            share.targets_GBK,
-            self.config.student_temp,
-            first=share.first,
-            views=GLOBAL_VIEWS + self.multi_crop.local_count,
-            precision=self._precision,
-            train_prototypes=not frozen,
-        )
-        images = share.targets_GBK.shape[1]
-        loss = objective = loss * (weight * images)
-        if self.config.koleo_weight and share.first == 0:
-            spread = sum(koleo_loss(view_BD) for view_BD in student.embeddings_VBD[:GLOBAL_VIEWS])
-            objective = loss + self.config.koleo_weight * spread * (images / max(1, batch))
-        objective.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
-
-    def _shares(self, global_GBCHW: torch.Tensor, local_VBCHW: torch.Tensor, targets_GBK: torch.Tensor) -> Iterator[tuple[Share, bool]]:
-        """The step in shares, and whether one is the last: global and local views, of `model.accumulation` parts of the images.
-
-        The loss is a sum over views and images, and so is its gradient; only the values of one share are in memory at a time. Batch norm
-        in the head takes all views together; in the backbone, a part of the images is normalized by itself, and KoLeo looks for neighbours
-        in it.
-        """
-        kinds = [(0, [global_GBCHW]), (GLOBAL_VIEWS, [local_VBCHW])] if len(local_VBCHW) else [(0, [global_GBCHW])]
-        if self._normalizes_batches and len(local_VBCHW):
-            kinds = [(0, [global_GBCHW, local_VBCHW])]
-        parts = self.config.accumulation
-        for part, targets in enumerate(targets_GBK.tensor_split(parts, dim=1)):
-            for first, kind in kinds:
-                views = [views.tensor_split(parts, dim=1)[part] for views in kind]
-                yield Share(views, first, targets), part == parts - 1 and first == kinds[-1][0]
-
-    def _without_reduction(self) -> AbstractContextManager[None]:
-        """Leave gradients in this process; they travel with those of the last part."""
-        student = self._student_over_ranks
-        return student.no_sync() if isinstance(student, DistributedDataParallel) else nullcontext()
+        return loss
 
     def checkpoint(self, seen: int, epoch: int) -> Checkpoint:
         """Everything a resumed run needs, in the published layout."""

@@ -70,8 +70,8 @@ def test_views_of_another_size_learn_apart_from_the_others_and_the_gradients_are
     found = gradients(network, 5)
 
     plain = dino(tiny_config())
-    targets = (plain.teacher([global_views]).logits() / 0.04).softmax(dim=-1)
-    logits = plain.student([global_views, local_views]).logits()
+    targets = (plain.teacher.logits([global_views]) / 0.04).softmax(dim=-1)
+    logits = plain.student.logits([global_views, local_views])
     pairs = [(g, v) for g in range(2) for v in range(4) if g != v]
     loss = sum((-targets[g] * (logits[v] / 0.1).log_softmax(dim=-1)).sum(dim=-1).mean() for g, v in pairs) / len(pairs)
     loss.backward()

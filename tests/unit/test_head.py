@@ -71,8 +71,7 @@ def test_network_embeds_views_of_different_sizes_in_their_order() -> None:
     network = DINONetwork(backbone, DINOHead(192, 16, 12, 4))
     large, small = torch.randn(2, 5, 3, 16, 16), torch.randn(4, 5, 3, 8, 8)
     with torch.inference_mode():
-        projection = network([large, small])
-        logits, embeddings = projection.logits(), projection.embeddings_VBD
+        logits, embeddings = network.logits([large, small]), network([large, small]).embeddings_VBD
         assert logits.shape == (6, 5, 16)
         assert embeddings.shape == (6, 5, 192)
         torch.testing.assert_close(embeddings[1], backbone(large[1]), rtol=1e-4, atol=1e-5)
@@ -81,7 +80,7 @@ def test_network_embeds_views_of_different_sizes_in_their_order() -> None:
 
 def test_network_passes_a_batch_without_images() -> None:
     network = DINONetwork(build_backbone("vit_tiny", 8, 16, 3), DINOHead(192, 16, 12, 4))
-    projection = network([torch.zeros(2, 0, 3, 16, 16), torch.zeros(4, 0, 3, 8, 8)])
-    assert projection.logits().shape == (6, 0, 16)
-    (projection.logits().sum() + projection.embeddings_VBD.sum()).backward()
+    logits = network.logits([torch.zeros(2, 0, 3, 16, 16), torch.zeros(4, 0, 3, 8, 8)])
+    assert logits.shape == (6, 0, 16)
+    logits.sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters() if parameter.requires_grad)

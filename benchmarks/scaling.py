@@ -21,10 +21,12 @@ from dino4cells.data.shards import BLOCK_BYTES
 
 PAGE = HERE.parent / "docs" / "scaling.md"
 CELLS, GPUS = (10**6, 10**8, 10**9), (1, 8, 64)
-# Operations of an image: the published step's (2×224 + 8×96 px, as `make bench` counts them), and a forward pass of 197 tokens: of each of
-# 12 blocks 24 D² a token in linear layers and 4 N D in attention, D = 192.
+# Operations of an image, in 10⁹: of the published step as `make bench` counts them (2×224 + 8×96 px), and of vit_tiny/16's forward pass.
+# In each of 11 blocks 197 tokens take 24 D² in linear layers and 4 N D in attention; the last computes keys, values and the class token.
 TRAINING_GFLOP = 31.4
-EXTRACTION_GFLOP = 12 * 197 * (24 * 192**2 + 4 * 197 * 192) / 1e9
+TOKENS, WIDTH, PATCH_VALUES = 197, 192, 16 * 16 * 4
+LINEAR_GFLOP = (WIDTH**2 * (11 * 24 * TOKENS + 4 * TOKENS + 20) + 2 * PATCH_VALUES * WIDTH * (TOKENS - 1)) / 1e9
+EXTRACTION_GFLOP = LINEAR_GFLOP + (11 * TOKENS + 1) * 4 * TOKENS * WIDTH / 1e9
 
 
 @dataclass(frozen=True)
@@ -144,9 +146,10 @@ def runs(assumed: Assumptions) -> str:
     lines: list[tuple[str, ...]] = []
     for cells in CELLS:
         training, extraction = (cells / rate / 3600 for rate in (assumed.images_per_second, _extracted(assumed)))
-        prices = [f"{hours * assumed.gpu_hour:,.0f}" for hours in (training, extraction)]
-        for work, hours, price in zip(("training, an epoch", "extraction"), (training, extraction), prices, strict=True):
-            lines.append((_power(cells), work, *(_duration(hours / gpus) for gpus in GPUS), f"{hours:,.1f}", price))
+        for work, hours in (("training, an epoch", training), ("extraction", extraction)):
+            price = hours * assumed.gpu_hour
+            shown = f"{price:,.0f}" if price >= 10 else f"{price:.1f}"
+            lines.append((_power(cells), work, *(_duration(hours / gpus) for gpus in GPUS), f"{hours:,.1f}", shown))
     return _table(("cells", "pass", *(f"{count} GPU{'s' * (count > 1)}" for count in GPUS), "GPU hours", "price"), lines)
 
 

@@ -77,6 +77,8 @@ def fit(
     images = CellImages(source)
     fingerprint, identity, config = config.fingerprint(), RunIdentity.of(config, metadata, order), with_data_statistics(config, images)
     dino = DINO(config, source.in_channels, schedules, group)
+    if group.is_first:
+        print(f"Training in {dino.arithmetic}.", flush=True)
     seen, log = _resume(dino, resume_directory, identity)
     if seen == 0 and model.init:
         log.init = dino.start_from(config, source.channels)

@@ -250,6 +250,7 @@ def test_the_handbooks_two_commands_work(
 
     trained = dino4cells("train", "--config", "config.yaml")
     assert trained.code == 0, trained.err
+    assert "Training in float32; CPU, 1 thread a process." in trained.out
     assert "trained vit_tiny on 24 images of 4 channels (microtubules, protein, nucleus, ER): loss" in trained.out
     extracted = dino4cells("extract", "--config", "config.yaml")
     assert extracted.code == 0, extracted.err

@@ -16,6 +16,9 @@ from dino4cells.data.sampler import SampleOrder, SampleStream
 from dino4cells.data.simulate import simulate
 from dino4cells.data.source import plain_source
 from dino4cells.features.store import read_features
+from dino4cells.training.distributed import ProcessGroup
+from dino4cells.training.loop import DINO
+from dino4cells.training.schedules import Schedules
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="NO CUDA DEVICE: the GPU tests did not run")]
 
@@ -62,3 +65,47 @@ def test_training_and_extraction_on_a_gpu_give_the_cpus_numbers(tmp_path: Path) 
         steps.extract(str(tmp_path / device), data=str(tmp_path / "cells"), output=str(tmp_path / f"features-{device}"), device=device)
     on_cpu, on_gpu = (read_features(str(tmp_path / f"features-{device}")).dino for device in ("cpu", "cuda"))
     torch.testing.assert_close(torch.from_numpy(on_gpu), torch.from_numpy(on_cpu), atol=5e-2, rtol=5e-2)
+
+
+def dino_on(device: str, **model: object) -> tuple[DINO, tuple[torch.Tensor, torch.Tensor]]:
+    """DINO and views of eight images, the same numbers on every device."""
+    config = load_config(overrides={**TINY, **{f"model.{key}": value for key, value in model.items()}})
+    schedules = Schedules.from_config(config.model, 80, 800, 8)
+    place = torch.device(device, 0) if device == "cuda" else torch.device(device)
+    generator = torch.Generator().manual_seed(0)
+    views = torch.randn(2, 8, 4, 32, 32, generator=generator), torch.randn(2, 8, 4, 16, 16, generator=generator)
+    return DINO(config, 4, schedules, ProcessGroup(0, 1, 0, place)), (views[0].to(place), views[1].to(place))
+
+
+@pytest.mark.parametrize("targets", ["centering", "sinkhorn"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_losses_of_steps_on_a_gpu_are_those_on_the_cpu(precision: str, targets: str) -> None:
+    losses = {}
+    for device in ("cpu", "cuda"):
+        dino, views = dino_on(device, precision=precision, targets=targets, drop_path_rate=0, freeze_last_layer=0, accumulation=2)
+        losses[device] = [dino.step_on_views(*views, 8 * step).item() for step in range(3)]
+    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-4 if precision == "float32" else 1e-2)
+
+
+@pytest.mark.parametrize("targets", ["centering", "sinkhorn"])
+def test_the_host_waits_for_nothing_in_a_step(targets: str) -> None:
+    dino, views = dino_on("cuda", precision="bfloat16", targets=targets, drop_path_rate=0.3, koleo_weight=0.1, accumulation=2)
+    dino.step_on_views(*views, 0)  # what is set up at the first use may wait
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loss = dino.step_on_views(*views, 8)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert loss.isfinite()
+
+
+def test_a_step_in_bfloat16_needs_less_memory_in_parts_and_less_again_with_checkpointing() -> None:
+    peaks = []
+    for settings in ({}, {"accumulation": 4}, {"accumulation": 4, "activation_checkpointing": True}):
+        dino, views = dino_on("cuda", precision="bfloat16", **settings)
+        dino.step_on_views(*views, 0)
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        dino.step_on_views(*views, 8)
+        peaks.append(torch.cuda.max_memory_allocated() - before)
+    assert peaks[0] > peaks[1] > peaks[2]

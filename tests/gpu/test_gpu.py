@@ -97,15 +97,3 @@ def test_the_host_waits_for_nothing_in_a_step(targets: str) -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert loss.isfinite()
-
-
-def test_a_step_in_bfloat16_needs_less_memory_in_parts_and_less_again_with_checkpointing() -> None:
-    peaks = []
-    for settings in ({}, {"accumulation": 4}, {"accumulation": 4, "activation_checkpointing": True}):
-        dino, views = dino_on("cuda", precision="bfloat16", **settings)
-        dino.step_on_views(*views, 0)
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        dino.step_on_views(*views, 8)
-        peaks.append(torch.cuda.max_memory_allocated() - before)
-    assert peaks[0] > peaks[1] > peaks[2]

@@ -62,8 +62,7 @@ class DinoVisionTransformer(VisionTransformer, Backbone):
     def _embed_patches(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """Class token and patches with their positions (B, T, D), before the first block."""
         height, width = images_BCHW.shape[2:]
-        patch = self.patch_side
-        tokens_BTD = self.patch_embed(images_BCHW[:, :, : height // patch * patch, : width // patch * patch])
+        tokens_BTD = embed_patches(self.patch_embed.proj, images_BCHW)
         tokens_BTD = torch.cat([self.cls_token.expand(len(tokens_BTD), -1, -1), tokens_BTD], dim=1)
         embedded: torch.Tensor = self.pos_drop(tokens_BTD + self.positions(height, width))
         return embedded
@@ -117,6 +116,19 @@ class DinoVisionTransformer(VisionTransformer, Backbone):
         return interpolate_positions(stored_1TD, rows, columns)
 
 
+def embed_patches(convolution: nn.Conv2d, images_BCHW: torch.Tensor) -> torch.Tensor:
+    """What a convolution whose kernel and stride are a patch gives for every whole patch, row by row (B, T, D), as one matrix product.
+
+    Patches do not overlap, so that the product is the convolution. oneDNN's in bfloat16 is wrong where the output is one pixel and channels
+    come last in memory (PyTorch 2.14, AVX-512), and in other cases with AMX (PyTorch 2.11).
+    """
+    patch, channels = convolution.kernel_size[0], images_BCHW.shape[1]
+    rows, columns = (length // patch for length in images_BCHW.shape[2:])
+    whole_BCHW = images_BCHW[:, :, : rows * patch, : columns * patch]
+    patches = whole_BCHW.unflatten(3, (columns, patch)).unflatten(2, (rows, patch)).permute(0, 2, 4, 1, 3, 5)
+    return F.linear(patches.reshape(len(images_BCHW), rows * columns, channels * patch**2), convolution.weight.flatten(1), convolution.bias)
+
+
 def interpolate_positions(stored_1TD: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
     """Position embeddings (1, 1 + rows · columns, D) from those of a class token and a square grid of patches.
 
@@ -153,7 +165,6 @@ def vision_transformer(arch: str, patch_size: int, image_size: int, channels: in
         norm_layer=functools.partial(nn.LayerNorm, eps=1e-6),
         block_fn=Block,
     )
-    backbone.patch_embed.strict_img_size = False  # positions are interpolated here, see `positions`
     backbone.smallest_side = patch_size
     _initialize(backbone)
     return backbone

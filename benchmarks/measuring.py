@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import platform
 import re
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +21,7 @@ Result = TypeVar("Result")
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "fsspec", "s3fs", "scikit-image")
 MATRIX_SIDE, COPIED_BYTES = 2048, 2**28
+LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,55 @@ def alternate(sides: Mapping[str, Callable[[], object]], *, rounds: int = 5, war
             side()
             best[name] = min(best[name], time.perf_counter() - started)
     return best
+
+
+def alternate_apart(
+    sides: Mapping[str, tuple[Callable[..., Callable[[], object]], tuple[Any, ...]]], *, rounds: int = 5
+) -> dict[str, float]:
+    """As `alternate`, with every side built and called in a process of its own, which waits while another is measured.
+
+    Args:
+        sides: one whose name begins with `reference` runs with PyTorch's own settings, another with those that `import dino4cells` makes.
+    """
+    context = multiprocessing.get_context("spawn")
+    pools: dict[str, Any] = {}
+    with contextlib.ExitStack() as stack:
+        for name, (build, arguments) in sides.items():
+            with _environment(LARGE_PAGES, "0" if name.startswith("reference") else "1"):
+                pools[name] = stack.enter_context(context.Pool(1, _build_side, (build, arguments)))
+                pools[name].apply(_seconds_of_side)
+        best = dict.fromkeys(sides, float("inf"))
+        for _ in range(rounds):
+            for name, pool in pools.items():
+                best[name] = min(best[name], pool.apply(_seconds_of_side))
+    return best
+
+
+_side: Callable[[], object] | None = None
+
+
+def _build_side(build: Callable[..., Callable[[], object]], arguments: tuple[Any, ...]) -> None:
+    global _side
+    _side = build(*arguments)
+
+
+def _seconds_of_side() -> float:
+    assert _side is not None
+    started = time.perf_counter()
+    _side()
+    return time.perf_counter() - started
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
 
 
 def seconds(work: Callable[[], object], *, rounds: int = 5, warm_up: int = 1) -> float:

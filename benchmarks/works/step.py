@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measuring import Machine, Row, alternate, apart, peak_memory_mib
+from benchmarks.measuring import Machine, Row, alternate_apart, apart, peak_memory_mib
 from benchmarks.reference.training import Settings, Trainer
 from dino4cells.config import load_config
 from dino4cells.training.distributed import ProcessGroup
@@ -77,11 +77,13 @@ def measure(machine: Machine) -> list[Row]:
     memory = {side: apart(peak_of, side, precision) for side, precision in ((Reference, "float32"), (Ours, "auto"))}
     flops = flops_of_an_image()
     types = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    sides = {(side, precision): side(precision) for side in (Reference, Ours) for precision in types}
-    seconds = alternate(sides, rounds=ROUNDS)
+    sides = {
+        f"{name}, {precision}": (side, (precision,)) for name, side in (("reference", Reference), ("ours", Ours)) for precision in types
+    }
+    seconds = alternate_apart(sides, rounds=ROUNDS)
 
     def row(work: str, reference: str, ours: str, target: float | None, note: str) -> Row:
-        theirs, mine = seconds[Reference, reference], seconds[Ours, ours]
+        theirs, mine = seconds[f"reference, {reference}"], seconds[f"ours, {ours}"]
         share = flops * BATCH / mine / machine.multiply_adds[types[ours]]
         return Row(work, BATCH / theirs, BATCH / mine, "images/s", theirs / mine, share, target, note)
 

@@ -25,6 +25,7 @@ def measure(machine: Machine) -> list[Row]:
     try:
         return [
             _row(machine, "the published configuration", load_config(preset="handbook"), 24, 512, 4, plain=PlainMultiCrop(), target=8),
+            _row(machine, "the same, rounded to bfloat16", load_config(preset="handbook"), 24, 512, 4, dtype=torch.bfloat16),
             _row(machine, "Cell Painting's published one", load_config(str(PUBLISHED / "cell_painting.yaml")), 24, 160, 5),
             _row(machine, "the preset small", _with_numbers(load_config(preset="small")), 32, 64, 3),
         ]
@@ -41,11 +42,12 @@ def _row(
     channels: int,
     *,
     plain: PlainMultiCrop | None = None,
+    dtype: torch.dtype = torch.float32,
     target: float | None = None,
 ) -> Row:
     batch, views = _batch(count, side, channels), MultiCrop.from_config(config)
-    made = views(batch)
-    sides: dict[str, Callable[[], object]] = {"ours": lambda: views(batch)}
+    made = views(batch, dtype)
+    sides: dict[str, Callable[[], object]] = {"ours": lambda: views(batch, dtype)}
     if plain is not None:
         sides["reference"] = lambda: [plain(image / 255) for image in batch.images_BCHW[:DRAWN]]
     seconds = alternate(sides, rounds=9)

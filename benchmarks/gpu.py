@@ -76,7 +76,6 @@ def measure(gpu: Machine) -> list[Row]:
     alone = seconds(step)
     memory = torch.cuda.max_memory_allocated() - before
     together = seconds(lambda: step.dino.step(batch, 0))
-    del step
     full = seconds(Step(FULL, group=ProcessGroup(0, 1, 0, DEVICE), precision="bfloat16"))
     work = flops_of_an_image() / peak
     what = f"vit_tiny/16, {BATCH} images, 2×224 + 8×96 px"

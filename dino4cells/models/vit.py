@@ -125,8 +125,9 @@ def embed_patches(convolution: nn.Conv2d, images_BCHW: torch.Tensor) -> torch.Te
     patch, channels = convolution.kernel_size[0], images_BCHW.shape[1]
     rows, columns = (length // patch for length in images_BCHW.shape[2:])
     whole_BCHW = images_BCHW[:, :, : rows * patch, : columns * patch]
-    patches = whole_BCHW.unflatten(3, (columns, patch)).unflatten(2, (rows, patch)).permute(0, 2, 4, 1, 3, 5)
-    return F.linear(patches.reshape(len(images_BCHW), rows * columns, channels * patch**2), convolution.weight.flatten(1), convolution.bias)
+    parted = whole_BCHW.reshape(len(images_BCHW), channels, rows, patch, columns, patch).permute(0, 2, 4, 1, 3, 5)
+    patches_BTP = parted.reshape(len(images_BCHW), rows * columns, channels * patch**2)
+    return F.linear(patches_BTP, convolution.weight.flatten(1), convolution.bias)
 
 
 def interpolate_positions(stored_1TD: torch.Tensor, rows: int, columns: int) -> torch.Tensor:

@@ -1,0 +1,111 @@
+"""The verb `extract`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from dino4cells import storage
+from dino4cells.artifacts import SingleFile
+from dino4cells.augment.normalization import needs_data_statistics
+from dino4cells.cluster.job import JobSpec, Processes
+from dino4cells.config import Config
+from dino4cells.data.metadata import read_table
+from dino4cells.errors import ConfigError
+from dino4cells.features.extract import extract_features
+from dino4cells.features.published import LabelColumns, is_features_file
+from dino4cells.features.store import FeaturesCard, export_features, load_features_card, read_features
+from dino4cells.models.artifact import TrainedModel
+from dino4cells.steps.configuration import configuration_of
+from dino4cells.steps.inputs import check_output, job_inputs, required, trained_model
+from dino4cells.training.distributed import process_group
+
+
+def extract(
+    model: str,
+    *,
+    config: Config | None = None,
+    data: str | None = None,
+    output: str | None = None,
+    overwrite: bool = False,
+    baselines: bool | None = None,
+    processes: Processes | None = None,
+    device: str = "auto",
+) -> FeaturesCard:
+    """Write the features of every cell of a table, in the table's order.
+
+    Args:
+        model: URL of a model artifact, or of a checkpoint of DINO4Cells or DINO.
+        config: `embedding` and `testing_transfo` are used; the model's own configuration when None.
+        data: directory or URL that holds a `metadata.csv`; `embedding.df_path` or `model.data_path` when None.
+        output: URL of the features artifact, or of one file (`.pth`) in the published layout; `embedding.output_path` when None.
+        overwrite: replace other features that are at `output`.
+        baselines: also write features of the untrained network and intensity statistics; `embedding.baselines` when None.
+        processes: start a job of many processes; None extracts in this one (or in the job that it belongs to).
+        device: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        Dino4CellsError: what the user can fix.
+    """
+    config = config or configuration_of(model, {})
+    metadata = read_table(config, data, config.embedding.df_path)
+    trained = trained_model(model, config, metadata)
+    if needs_data_statistics(config):
+        _check_statistics(config, trained)
+        # `Normalize` by the data means those that the model has learnt from; its own configuration holds the numbers.
+        config = config.model_copy(update={"testing_transfo": trained.config.testing_transfo})
+    output = storage.absolute(
+        required(output or config.embedding.output_path, "embedding.output_path", "--output", "where the features go")
+    )
+    if is_features_file(output):
+        LabelColumns.from_config(config).check(metadata)
+        # The file has no place for baselines, nor for saying that features are not in float32, as which they would be taken.
+        baselines = False
+        config = _embedding(config, precision="float32" if config.embedding.precision == "auto" else config.embedding.precision)
+    if baselines is not None:
+        config = _embedding(config, baselines=baselines)
+    if processes is None:
+        with process_group(device) as group:
+            if group.is_first:
+                check_output(output, overwrite)
+            with _features_at(output, config, writes=group.is_first) as place:
+                return extract_features(trained, metadata, place, group, config, baselines=config.embedding.baselines)
+    check_output(output, overwrite)
+    with _features_at(output, config) as place:
+        if place != output:
+            storage.remove(place)  # of a job that was killed
+        arguments = ["--model", storage.absolute(model), "--output", place, "--device", device, *job_inputs(config, data, overwrite)]
+        processes.launcher.run(JobSpec("extract", "dino4cells.features", tuple(arguments), processes.nodes, processes.per_node))
+        return load_features_card(place)
+
+
+def _embedding(config: Config, **changes: object) -> Config:
+    """The configuration with other values in its section `embedding`."""
+    changed: Config = config.model_copy(update={"embedding": config.embedding.model_copy(update=changes)})
+    return changed
+
+
+@contextmanager
+def _features_at(output: str, config: Config, *, writes: bool = True) -> Iterator[str]:
+    """Where an extraction writes: `output`, or, where that is one file, a directory that becomes it and is gone afterwards."""
+    if not is_features_file(output):
+        yield output
+        return
+    place = f"{output}.parts"
+    try:
+        yield place
+        if writes:
+            export_features(read_features(place), output, config)
+    finally:
+        if writes:
+            storage.remove(place)
+
+
+def _check_statistics(config: Config, trained: TrainedModel) -> None:
+    """Refuse to normalize by the data that a model has learnt from where a checkpoint is all there is of it."""
+    asks = any(isinstance(given, Mapping) and "data" in given.values() for _, given in config.section("testing_transfo"))
+    if asks and isinstance(trained.artifact, SingleFile):
+        raise ConfigError(
+            f"{config.where('testing_transfo', 'Normalize')}: asks for the mean and deviation of the data that the model has learnt from, "
+            f"which {trained.artifact.url} does not hold; give them as numbers."
+        )

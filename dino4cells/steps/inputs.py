@@ -1,0 +1,62 @@
+"""What steps are given and where they write: the model, the table for pictures, the place of the result."""
+
+from __future__ import annotations
+
+from dino4cells import storage
+from dino4cells.artifacts import SingleFile, is_complete
+from dino4cells.config import Config, load_config
+from dino4cells.data.metadata import Metadata, read_metadata, read_table
+from dino4cells.errors import ArtifactError, ConfigError, DataError
+from dino4cells.features.published import is_features_file
+from dino4cells.features.store import Features
+from dino4cells.models.artifact import TrainedModel, artifact_of, load_model
+from dino4cells.models.published import load_published
+
+
+def required(value: str | None, key: str, option: str, meaning: str) -> str:
+    """The value, or a sentence about the key and the option that give it."""
+    if not value:
+        raise ConfigError(f"{key}: is not given; say {meaning}, there or by {option}.")
+    return value
+
+
+def check_output(output: str, overwrite: bool) -> None:
+    """Refuse a place that cannot be written before any work is done for it, and one that holds a finished artifact.
+
+    That is replaced on demand alone, and then only by a finished one: until then it stays as it is.
+    """
+    if not overwrite and (storage.exists(output) if is_features_file(output) else is_complete(output)):
+        raise ArtifactError(f"{output}: holds a finished result already; choose another output, or pass --overwrite to replace it.")
+    storage.check_writable(storage.parent(output) if is_features_file(output) else output)
+
+
+def job_inputs(config: Config, data: str | None, overwrite: bool) -> list[str]:
+    """Arguments that give a process of a job the same configuration and data."""
+    place = ["--data", storage.absolute(data)] if data else []
+    return ["--config-text", config.to_yaml(), *place, *(["--overwrite"] if overwrite else [])]
+
+
+def trained_model(model: str, config: Config | None = None, metadata: Metadata | None = None) -> TrainedModel:
+    """The model at a URL: an artifact, one of its files of weights, or a checkpoint that others wrote."""
+    directory = artifact_of(model)
+    return load_model(directory) if directory else load_published(model, config or load_config(None), metadata)
+
+
+def pictured(table: Features, data: str | None, model: TrainedModel | None) -> Metadata | None:
+    """The table of cells that features were extracted from, for pictures of cells; None where nobody says where it is."""
+    if data is None:
+        if model is None or not model.config.model.data_path:
+            return None
+        metadata = read_table(model.config)
+        return metadata if metadata.fingerprint == table.card.data_fingerprint else None
+    metadata = read_metadata(data, layout=table.card.layout)
+    if isinstance(table.artifact, SingleFile):  # which does not say what it was extracted from
+        same = len(metadata) == table.card.rows
+    else:
+        same = metadata.fingerprint == table.card.data_fingerprint
+    if not same:
+        raise DataError(
+            f"{metadata.source}: is not the table that {table.artifact.url} was extracted from, which was {table.card.data}; "
+            "give that one, or extract the features again."
+        )
+    return metadata

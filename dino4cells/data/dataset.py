@@ -17,7 +17,7 @@ from dino4cells.data.sampler import EpochAndIndex
 from dino4cells.data.source import ImageSource
 from dino4cells.errors import DataError, Dino4CellsError, StorageError
 
-__all__ = ["Batch", "CellImages", "to_unit_range"]
+__all__ = ["Batch", "CellImages", "padded", "to_unit_range"]
 
 CACHE_BYTES = 512 * 2**20
 
@@ -98,7 +98,7 @@ class CellImages(Dataset[Batch]):
                 read.append((epoch, index))
             else:
                 failures.append((index, str(image)))
-        return _pad(drawn, read, tuple(failures), self.source.batch_channels)
+        return padded(drawn, read, tuple(failures), self.source.batch_channels)
 
     def read(self, indices: Sequence[int]) -> list[torch.Tensor | Dino4CellsError]:
         """The channels of each row's image that the mode uses (C, H, W), at its own size; a failure stands at its place as a value."""
@@ -124,7 +124,8 @@ class CellImages(Dataset[Batch]):
         return image
 
 
-def _pad(images: list[torch.Tensor], keys: list[EpochAndIndex], failures: tuple[tuple[int, str], ...], channels: int) -> Batch:
+def padded(images: list[torch.Tensor], keys: list[EpochAndIndex], failures: tuple[tuple[int, str], ...], channels: int) -> Batch:
+    """A batch of images (C, H, W) of any sizes, which `keys` tell apart, and of the failures of those that could not be read."""
     sizes = torch.tensor([image.shape[1:] for image in images], dtype=torch.int64).reshape(-1, 2)
     height, width = (int(side) for side in sizes.amax(0)) if images else (1, 1)
     mixed = len({image.dtype for image in images}) > 1

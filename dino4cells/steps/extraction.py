@@ -50,10 +50,7 @@ def extract(
     config = config or configuration_of(model, {})
     metadata = read_table(config, data, config.embedding.df_path)
     trained = trained_model(model, config, metadata)
-    if needs_data_statistics(config):
-        _check_statistics(config, trained)
-        # `Normalize` by the data means those that the model has learnt from; its own configuration holds the numbers.
-        config = config.model_copy(update={"testing_transfo": trained.config.testing_transfo})
+    config = seen_as_learnt(config, trained)
     output = storage.absolute(
         required(output or config.embedding.output_path, "embedding.output_path", "--output", "where the features go")
     )
@@ -101,11 +98,36 @@ def _features_at(output: str, config: Config, *, writes: bool = True) -> Iterato
             storage.remove(place)
 
 
-def _check_statistics(config: Config, trained: TrainedModel) -> None:
-    """Refuse to normalize by the data that a model has learnt from where a checkpoint is all there is of it."""
+def seen_as_learnt(config: Config, trained: TrainedModel) -> Config:
+    """The configuration with the numbers of the data that a model has learnt from, where `testing_transfo` asks for `data`.
+
+    Raises:
+        ConfigError: a checkpoint is all there is of the model, which does not hold them.
+    """
+    if not needs_data_statistics(config):
+        return config
     asks = any(isinstance(given, Mapping) and "data" in given.values() for _, given in config.section("testing_transfo"))
     if asks and isinstance(trained.artifact, SingleFile):
         raise ConfigError(
             f"{config.where('testing_transfo', 'Normalize')}: asks for the mean and deviation of the data that the model has learnt from, "
             f"which {trained.artifact.url} does not hold; give them as numbers."
         )
+    changed: Config = config.model_copy(update={"testing_transfo": trained.config.testing_transfo})
+    return changed
+
+
+def export_features(features: str, output: str, *, config: Config | None = None, overwrite: bool = False) -> FeaturesCard:
+    """Write features that are there as one file for other tools.
+
+    Args:
+        features: URL of a features artifact, or of a file (`.pth`) in the published layout.
+        output: URL of the file; its ending says the format: `.parquet`, `.h5ad` (AnnData) or `.pth`.
+        config: says which labels a `.pth` holds (`embedding`, `model.datatype`).
+        overwrite: replace another file that is at `output`.
+
+    Raises:
+        Dino4CellsError: what the user can fix.
+    """
+    output = storage.absolute(output)
+    check_output(output, overwrite)
+    return export(features, output, config)

@@ -114,20 +114,3 @@ def seen_as_learnt(config: Config, trained: TrainedModel) -> Config:
         )
     changed: Config = config.model_copy(update={"testing_transfo": trained.config.testing_transfo})
     return changed
-
-
-def export_features(features: str, output: str, *, config: Config | None = None, overwrite: bool = False) -> FeaturesCard:
-    """Write features that are there as one file for other tools.
-
-    Args:
-        features: URL of a features artifact, or of a file (`.pth`) in the published layout.
-        output: URL of the file; its ending says the format: `.parquet`, `.h5ad` (AnnData) or `.pth`.
-        config: says which labels a `.pth` holds (`embedding`, `model.datatype`).
-        overwrite: replace another file that is at `output`.
-
-    Raises:
-        Dino4CellsError: what the user can fix.
-    """
-    output = storage.absolute(output)
-    check_output(output, overwrite)
-    return export(features, output, config)

@@ -22,6 +22,7 @@ KIND = "model"
 WEIGHT_FILES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".safetensors")
 """Endings of files that may hold weights."""
 WEIGHTS, CHECKPOINT, CARD, CONFIG, LOG = "model.safetensors", "checkpoint.pth", "model.json", "config.yaml", "log.jsonl"
+README = "README.md"
 
 
 class TrainingSummary(BaseModel):

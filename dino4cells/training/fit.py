@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 
 import dino4cells
+from dino4cells import storage
 from dino4cells.artifacts import ArtifactWriter
 from dino4cells.augment.normalization import with_data_statistics
 from dino4cells.config import TRANSFORM_SECTIONS, Config
@@ -25,6 +26,7 @@ from dino4cells.data.strata import sample_order
 from dino4cells.errors import ConfigError
 from dino4cells.models import artifact
 from dino4cells.models.artifact import ModelCard, TrainingSummary
+from dino4cells.models.readme import readme
 from dino4cells.progress import Progress
 from dino4cells.training import checkpoint as checkpoints
 from dino4cells.training.distributed import ProcessGroup
@@ -237,5 +239,6 @@ def _write(dino: DINO, card: ModelCard, config: Config, state: checkpoints.Check
         writer.write_bytes(artifact.WEIGHTS, artifact.dump_weights(dino.teacher.backbone))
         writer.write_bytes(artifact.CHECKPOINT, checkpoints.dump(state))
         writer.write_text(artifact.CARD, card.model_dump_json(indent=2) + "\n")
+        writer.write_text(artifact.README, readme(card, log.records, storage.name(output)))
         writer.write_text(artifact.CONFIG, config.to_yaml())
         writer.write_text(artifact.LOG, log.lines())

@@ -109,7 +109,7 @@ def test_the_log_of_a_run_is_for_people(finished: Run) -> None:
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
-        ("model", ["checkpoint.pth", "config.yaml", "log.jsonl", "model.json", "model.safetensors"]),
+        ("model", ["README.md", "checkpoint.pth", "config.yaml", "log.jsonl", "model.json", "model.safetensors"]),
         ("features", [f"{kind}-0000{rank}.parquet" for kind in ("baseline", "part") for rank in (0, 1)] + ["features.json"]),
         ("classification", ["knn.skops", "linear_probe.skops", "metrics.json", "predictions.parquet", "report.html"]),
     ],

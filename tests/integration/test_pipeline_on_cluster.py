@@ -83,7 +83,7 @@ def test_both_steps_succeed(finished: Finished) -> None:
 def test_the_model_is_whole_at_its_planned_place(finished: Finished) -> None:
     model = open_artifact(f"s3://{finished.cluster.bucket}/{PLACE}/train/uuid-train/model", "model")
     model.verify()
-    assert model.names == ["checkpoint.pth", "config.yaml", "log.jsonl", "model.json", "model.safetensors"]
+    assert model.names == ["README.md", "checkpoint.pth", "config.yaml", "log.jsonl", "model.json", "model.safetensors"]
     assert json.loads(model.read_bytes("model.json"))["training"]["processes"] == 2
 
 

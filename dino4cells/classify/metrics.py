@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from sklearn.metrics import confusion_matrix, f1_score, recall_score
+
+from dino4cells.classify.bootstrap import Interval
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Scores:
         macro_f1: Mean of the classes' F1 scores.
         classes: Class names, the order of the matrix.
         confusion: Counts, `confusion[true][predicted]`.
+        intervals: `accuracy`, `balanced_accuracy`, `macro_f1` → (low, high), 95 % by bootstrap; empty where none were asked for.
     """
 
     cells: int
@@ -28,6 +31,7 @@ class Scores:
     macro_f1: float
     classes: tuple[str, ...]
     confusion: tuple[tuple[int, ...], ...]
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
 
 
 def score(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str] | None = None) -> Scores:

@@ -12,7 +12,8 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, Stratified
 
 from dino4cells.errors import DataError
 
-LEFT_OUT = -1
+LEFT_OUT, TRAINS, VALIDATES = -1, -2, -3
+"""Instead of a fold: a cell that nobody sees, and, of a split that is given, one that always trains, and one that also calibrates."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,13 @@ class Folds:
     """One split of N cells, to be shared by all features and classifiers that are compared.
 
     Attributes:
-        assignment: (N,) int64, the fold that tests each cell, or -1 for a cell of a class that cannot be judged.
+        assignment: (N,) int64, the fold that tests each cell, or -1 for a cell of a class that cannot be judged; of a split that is given,
+            -2 or -3 for a cell that trains and is never judged.
         count: Number of folds.
         group_name: The column whose values never straddle, or None for a random split.
         left_out: Classes that cannot be judged, with their number of cells.
         warnings: Sentences for the user, one for each thing that was left out or is uncertain.
+        given: What the split was given by, in words, or None for one that was drawn.
     """
 
     assignment: np.ndarray
@@ -32,6 +35,7 @@ class Folds:
     group_name: str | None = None
     left_out: tuple[tuple[str, int], ...] = ()
     warnings: tuple[str, ...] = ()
+    given: str | None = None
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields (training rows, test rows) of each fold."""
@@ -44,11 +48,18 @@ class Folds:
     @property
     def judged(self) -> np.ndarray:
         """(M,) rows that are tested once."""
-        return np.flatnonzero(self.assignment != LEFT_OUT)
+        return np.flatnonzero(self.assignment >= 0)
+
+    @property
+    def kept(self) -> np.ndarray:
+        """(N,) whether a cell's class can be judged."""
+        return np.asarray(self.assignment != LEFT_OUT)
 
     @property
     def description(self) -> str:
         """How the cells were split, to be printed beside every score."""
+        if self.given is not None:
+            return self.given
         if self.group_name is None:
             return f"{self.count}-fold, stratified by class, cells split at random"
         return f"{self.count}-fold, stratified by class, groups = {self.group_name} never straddle"

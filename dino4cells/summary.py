@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +15,9 @@ from dino4cells.classify.evaluate import KIND, METRICS, REPORT
 from dino4cells.features.store import load_features_card
 from dino4cells.models.artifact import artifact_of, load_card
 
+Metrics = dict[str, Any]
+"""Of `metrics.json`, or a part of it."""
+SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
 ROWS = {"trained": "trained network", "untrained": "same network, untrained", "intensity": "intensity statistics"}
 
 
@@ -22,7 +27,7 @@ def print_summary(classification: str, *, features: str, model: str | None, seco
     Raises:
         ArtifactError: one of the artifacts is not complete.
     """
-    metrics = json.loads(open_artifact(classification, KIND).read_bytes(METRICS))
+    metrics: Metrics = json.loads(open_artifact(classification, KIND).read_bytes(METRICS))
     card = load_features_card(features)
     console = Console(width=None if Console().is_terminal else 110, highlight=False)
     facts = [
@@ -43,6 +48,12 @@ def print_summary(classification: str, *, features: str, model: str | None, seco
     console.print(table)
     console.print()
     console.print(_scores(metrics))
+    for sentence in _differences(metrics):
+        console.print(sentence)
+    console.print(f"Intervals: resamples of {metrics['resampled']}.")
+    if metrics["nearest_not_same"]:
+        console.print()
+        console.print(_nearest(metrics["nearest_not_same"]))
     for warning in metrics["warnings"]:
         console.print(f"[yellow]note:[/yellow] {warning}")
     console.print()
@@ -59,13 +70,56 @@ def print_summary(classification: str, *, features: str, model: str | None, seco
         print(f"{'took:':<16}{seconds // 60:.0f} min {seconds % 60:.0f} s")
 
 
-def _scores(metrics: dict[str, dict[str, dict[str, dict[str, float]]]]) -> Table:
-    table = Table(title="Cross-validated on cells that the classifier has not seen", title_justify="left", title_style="bold")
+def _scores(metrics: Metrics) -> Table:
+    table = Table(
+        title="On cells that the classifier has not seen, with intervals of 95 %", title_justify="left", title_style="bold", show_lines=True
+    )
     table.add_column("features")
-    for classifier in ("10-NN", "linear probe"):
+    for classifier in (f"{metrics['neighbours']}-NN", "linear probe"):
         for score in ("accuracy", "balanced", "macro F1"):
             table.add_column(f"{classifier}\n{score}", justify="right")
     for name, results in metrics["results"].items():
-        scores = [results[kind][score] for kind in ("knn", "linear") for score in ("accuracy", "balanced_accuracy", "macro_f1")]
-        table.add_row(ROWS[name], *(f"{value:.3f}" for value in scores), style="bold" if name == "trained" else None)
+        cells = [
+            _beside(results[kind][score], results[kind]["intervals"][score]).replace(" [", "\n[")
+            for kind in ("knn", "linear")
+            for score in SCORES
+        ]
+        table.add_row(ROWS[name], *cells, style="bold" if name == "trained" else None)
     return table
+
+
+def _nearest(nearest: Metrics) -> Table:
+    table = Table(title=f"Nearest profile that differs in {' and '.join(nearest['columns'])}", title_justify="left", title_style="bold")
+    table.add_column("features")
+    table.add_column("has the same class", justify="right")
+    table.add_column("trained is better by", justify="right")
+    for name, found in nearest["results"].items():
+        better = nearest["differences"].get(name)
+        cells = _beside(found["accuracy"], found["interval"]), _beside(better["value"], better["interval"]) if better else ""
+        table.add_row(ROWS[name], *cells, style="bold" if name == "trained" else None)
+    table.add_row("chance", f"{nearest['chance']:.3f}", "")
+    table.caption = f"{nearest['judged']:,} profiles judged, {nearest['not_judged']:,} whose class occurs nowhere else are not"
+    table.caption_justify = "left"
+    return table
+
+
+def _differences(metrics: Metrics) -> Iterator[str]:
+    """A sentence for each classifier: by how much the trained features are better than every baseline."""
+    for kind, title in (("knn", f"{metrics['neighbours']}-NN"), ("linear", "linear probe")):
+        compared = [
+            _compared(ROWS[name], by_classifier[kind]["balanced_accuracy"]) for name, by_classifier in metrics["differences"].items()
+        ]
+        if compared:
+            yield f"{title}, balanced accuracy: {'; '.join(compared)}"
+
+
+def _compared(name: str, difference: Metrics) -> str:
+    value, (low, high) = difference["value"], difference["interval"]
+    if value < 0:
+        return f"worse than {name} by {_beside(-value, (-high, -low))}"
+    return f"better than {name} by {_beside(value, (low, high))}"
+
+
+def _beside(value: float, interval: Sequence[float]) -> str:
+    """A score and its interval, such as `0.826 [0.81, 0.84]`."""
+    return f"{value:.3f} [{interval[0]:.2f}, {interval[1]:.2f}]"

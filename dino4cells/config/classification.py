@@ -64,9 +64,16 @@ class ClassificationConfig(Section):
 
     label: str | None = Field(default=None, description="Column with the classes; empty: protein_location, else cell_type.")
     group: str | None = Field(default=None, description="Column whose values never straddle a train/test split, e.g. plate.")
+    split: str | None = Field(default=None, description="Column that says train, valid or test of each cell; empty: folds, a random part.")
     folds: int = Field(default=5, ge=2, description="Folds of the cross-validation; a head without valid_path validates on one.")
     neighbours: int = Field(default=10, ge=1, description="Neighbours that vote, by cosine similarity.")
-    seed: int = Field(default=0, ge=0, description="Seed of the folds, of the probe, and of the head's weights and samples.")
+    seed: int = Field(default=0, ge=0, description="Seed of the folds, of the resamples, and of the head's weights and samples.")
+    class_weights: Literal["none", "balanced"] = Field(
+        default="none", description="Linear probe and loss of a head: every class weighs the same (a head: with balance false)."
+    )
+    not_same: list[str] | None = Field(
+        default=None, description="Columns, e.g. compound: the nearest profile that differs in all of them must have the same class."
+    )
 
     train_protein: bool = Field(default=False, description="Train a head on 0/1 columns, of which a cell may have several (target_labels).")
     train_cell_type: bool = Field(default=False, description="Train a head on one class a cell: the column label, else cell_type.")

@@ -49,9 +49,9 @@ def classify(
     metadata = pictured(table, data, trained)
     evaluation = judge.evaluate(table, config.classification)
     with ArtifactWriter(output, judge.KIND) as writer:
-        writer.write_text(judge.METRICS, evaluation.metrics_json())
+        writer.write_text(judge.METRICS, evaluation.metrics_json(table.card))
         evaluation.predictions(table).to_parquet(writer.path(judge.PREDICTIONS), index=False)
-        for name, content in judge.fitted_classifiers(table, evaluation, config.classification.neighbours).items():
+        for name, content in judge.fitted_classifiers(table, evaluation, config.classification).items():
             writer.write_bytes(name, content)
         artifacts = {"model": model or table.card.model, "features": features, "classification": output}
         writer.write_text(judge.REPORT, compose_report(table, evaluation, metadata, trained, artifacts))

@@ -9,6 +9,8 @@ from pydantic import BeforeValidator, Field
 from dino4cells.config.section import Section
 from dino4cells.config.values import read_names_or_false
 
+Tokens = Literal["class", "patches", "class_and_patches"]
+
 
 class EmbeddingConfig(Section):
     """Section `embedding`: features of every cell."""
@@ -30,6 +32,14 @@ class EmbeddingConfig(Section):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
         description="Arithmetic; auto: bfloat16 where the hardware has it, but float32, as published, of a checkpoint or into a .pth.",
+    )
+    tokens: Tokens = Field(
+        default="class",
+        description="What of a vision transformer is a feature: its class token, the mean of its patches, or both side by side.",
+    )
+    blocks: int = Field(default=1, ge=1, description="Last blocks of a vision transformer whose tokens stand side by side, normalized.")
+    keep_channels: list[str] | None = Field(
+        default=None, description="The model's channels that it is shown; the others are black, as remove_channel makes them; empty: all."
     )
     embedding_has_labels: bool = Field(default=False, description="Whether the metadata hold label columns.")
     target_labels: Annotated[list[str] | Literal[False], BeforeValidator(read_names_or_false)] = Field(

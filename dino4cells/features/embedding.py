@@ -1,4 +1,4 @@
-"""Class tokens of a batch of images: in steps that stay in a processor's cache, in bfloat16 where that is wanted.
+"""Embeddings of a batch of images: in steps that stay in a processor's cache, in bfloat16 where that is wanted.
 
 Dimensions: B batch, X images of a step, V views of a kind, C channels, H height, W width, D embedding.
 """
@@ -13,6 +13,7 @@ from dino4cells.augment.draws import sample_keys
 from dino4cells.augment.views import ViewKind
 from dino4cells.config import Config
 from dino4cells.data.dataset import Batch
+from dino4cells.features.tokens import CLASS_TOKEN, TokenChoice
 from dino4cells.models.artifact import NetworkCard
 from dino4cells.models.backbone import Backbone
 from dino4cells.training.precision import autocast_type, mixed_precision
@@ -52,8 +53,17 @@ def seen_size(backbone: Backbone, view: ViewKind, size: tuple[int, int]) -> tupl
     return backbone.seen_size(*size) if _keeps_sizes(view) else size
 
 
-def embed(backbone: Backbone, view: ViewKind, batch: Batch, seed: int, precision: torch.dtype = torch.float32) -> torch.Tensor:
-    """Class tokens (B, D), float32, of a batch on its device; those of an image are the same in any batch, up to rounding.
+def embed(
+    backbone: Backbone,
+    view: ViewKind,
+    batch: Batch,
+    seed: int,
+    precision: torch.dtype = torch.float32,
+    choice: TokenChoice = CLASS_TOKEN,
+) -> torch.Tensor:
+    """Embeddings (B, D), float32, of a batch on its device; those of an image are the same in any batch, up to rounding.
+
+    Where `choice` is not the class token alone, D is so many times larger.
 
     Raises:
         ValueError: the batch is empty.
@@ -68,7 +78,7 @@ def embed(backbone: Backbone, view: ViewKind, batch: Batch, seed: int, precision
         if view.side is None and _keeps_sizes(view):
             views_XCHW = views_XCHW[:, :, :height, :width]
         with mixed_precision(views_XCHW.device, precision):
-            tokens_XD = backbone(views_XCHW).float()
+            tokens_XD = choice.of(backbone, views_XCHW).float()
         embedded_BD = tokens_XD.new_empty(len(batch), tokens_XD.shape[1]) if embedded_BD is None else embedded_BD
         embedded_BD[rows_X] = tokens_XD
     assert embedded_BD is not None

@@ -1,4 +1,4 @@
-"""Extraction: the teacher's class token of every cell, each process a contiguous share of the rows."""
+"""Extraction: the teacher's embedding of every cell, each process a contiguous share of the rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ from dino4cells.errors import ConfigError
 from dino4cells.features import store
 from dino4cells.features.embedding import arithmetic
 from dino4cells.features.grouping import InOrder
+from dino4cells.features.shown import ShownChannels
 from dino4cells.features.store import FeaturesCard, PartWriter
+from dino4cells.features.tokens import TokenChoice
 from dino4cells.features.values import CellValues
 from dino4cells.models.artifact import TrainedModel
 from dino4cells.progress import Progress
@@ -114,10 +116,13 @@ def extract_features(
         )  # fmt: skip
     view = ViewKind.from_sections(config, ("testing_transfo",))
     check_network(model, source, view)
+    shown = ShownChannels.from_config(config, source, model.card.channels)
+    choice = TokenChoice.from_config(config, model.backbone, model.card.arch)
     precision = arithmetic(config, model.card, isinstance(model.artifact, SingleFile), group.device)
     networks = [model.backbone, model.untrained()] if baselines else [model.backbone]
     networks = [network.to(group.device).eval() for network in networks]
-    cells = CellValues(source, view, tuple(networks), model.card, group.device, precision, config.embedding.batch_size)
+    most = config.embedding.batch_size
+    cells = CellValues(source, view, tuple(networks), model.card, group.device, precision, most, choice, shown)
     bounds = np.linspace(0, len(metadata), group.world_size + 1).round().astype(int)
     rows = Rows(int(bounds[group.rank]), int(bounds[group.rank + 1]), config.embedding.batch_size)
     workers = config.embedding.num_workers if group.device.type == "cuda" else 0
@@ -158,14 +163,18 @@ def _names(prefix: str, count: int) -> list[str]:
 
 
 def _card(model: TrainedModel, metadata: Metadata, cells: CellValues, config: Config, baselines: bool, shares: list[Share]) -> FeaturesCard:
-    source, kept = cells.source, cells.source.kept_channels
+    source, names = cells.source, cells.source.kept_channels
+    shown = {names[position] for position in cells.shown.positions}
     return FeaturesCard(
         rows=len(metadata),
         failed_rows=sum(failed for _, failed, _ in shares),
-        embedding_dim=model.card.embedding_dim * len(source.mode.inputs),
+        embedding_dim=cells.dim,
+        tokens=cells.choice.tokens,
+        last_blocks=cells.choice.blocks,
         channels=model.card.channels,
         channels_of_data=source.channels,
-        blocks=tuple(tuple(kept[position] for position in given) for given in source.mode.inputs),
+        blocks=tuple(tuple(names[position] for position in given if names[position] in shown) for given in cells.shown.inputs),
+        black_channels=tuple(name for name in names if name not in shown),
         layout=metadata.layout,
         transforms=[[name, parameters] for name, parameters in config.section("testing_transfo")],
         precision=str(cells.precision).removeprefix("torch."),

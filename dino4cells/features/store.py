@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,11 +24,13 @@ from dino4cells.artifacts import Artifact, SingleFile, open_artifact
 from dino4cells.config import Config
 from dino4cells.data.layout import Layout
 from dino4cells.errors import ArtifactError, DataError
+from dino4cells.features.profiling import Profiling
 from dino4cells.features.published import LabelColumns, is_features_file, named_columns, read_features_file, write_features_file
 
 KIND = "features"
 CARD = "features.json"
 PREFIX = "Metadata_"
+PART, BASELINE = "part-", "baseline-"
 FEATURE, UNTRAINED, INTENSITY = "dino_", "untrained_", "intensity_"
 MODEL_COLUMN, ERROR_COLUMN = "Metadata_dino_model", "Metadata_dino_error"
 ROWS_PER_GROUP = 4096
@@ -41,17 +44,21 @@ class FeaturesCard(BaseModel):
 
     rows: int
     failed_rows: int = Field(description="Rows whose image could not be read; their features are missing and Metadata_dino_error says why.")
-    embedding_dim: int
+    embedding_dim: int = Field(description="Number of features of a row, D.")
+    tokens: str = Field(default="class", description="Tokens of a vision transformer that they are: class, patches (mean) or both.")
+    last_blocks: int = Field(default=1, description="Last blocks of it whose tokens stand side by side, from the earliest to the last.")
     channels: tuple[str, ...] = Field(description="Names of the model's channels, in order.")
     channels_of_data: tuple[str, ...] = Field(default=(), description="What the data call each of them.")
     blocks: tuple[tuple[str, ...], ...] = Field(
         default=(),
         description="Channels behind each of the equally long blocks of features that stand side by side; one block of all, mostly.",
     )
+    black_channels: tuple[str, ...] = Field(default=(), description="The data's channels that were black, by embedding.keep_channels.")
     layout: Layout = Field(default_factory=Layout, description="Which columns of the table name the images, and whether they are strips.")
     transforms: list[list[object]] = Field(description="Transforms applied to each image: name and parameters.")
     precision: str = Field(default="float32", description="Arithmetic of the network's matrix products.")
     baselines: bool
+    profiling: tuple[Profiling, ...] = Field(default=(), description="What was done to the features since, in order; see profiles.")
     data: str
     data_fingerprint: str
     model: str
@@ -62,12 +69,12 @@ class FeaturesCard(BaseModel):
 
 def part_name(rank: int) -> str:
     """Name of the file that the process `rank` writes; sorted names give the order of rows."""
-    return f"part-{rank:05d}.parquet"
+    return f"{PART}{rank:05d}.parquet"
 
 
 def baseline_name(rank: int) -> str:
     """As `part_name`, for the baselines."""
-    return f"baseline-{rank:05d}.parquet"
+    return f"{BASELINE}{rank:05d}.parquet"
 
 
 def check_columns(frame: pd.DataFrame, source: str) -> None:
@@ -124,6 +131,10 @@ class PartWriter:
         if sum(len(waiting) for waiting in self._waiting) >= ROWS_PER_GROUP:
             self._flush()
 
+    def describe(self, key: str, card: BaseModel) -> None:
+        """Put a card into the file's own metadata, as JSON."""
+        self._writer.add_key_value_metadata({key: card.model_dump_json()})
+
     def _flush(self) -> None:
         if not self._waiting:
             return
@@ -174,7 +185,17 @@ def load_features_card(url: str) -> FeaturesCard:
     """
     if is_features_file(url):
         return _read_file(url, LabelColumns(())).card
-    return _card(open_artifact(url, KIND))
+    return open_features(url)[1]
+
+
+def open_features(url: str) -> tuple[Artifact, FeaturesCard]:
+    """A features artifact, of which nothing but the card is read.
+
+    Raises:
+        ArtifactError: no complete features there, or the card cannot be read.
+    """
+    artifact = open_artifact(url, KIND)
+    return artifact, _card(artifact)
 
 
 def read_features(url: str, config: Config | None = None) -> Features:
@@ -189,17 +210,43 @@ def read_features(url: str, config: Config | None = None) -> Features:
     """
     if is_features_file(url):
         return _read_file(url, LabelColumns.from_config(config) if config else LabelColumns(()))
-    artifact = open_artifact(url, KIND)
-    card = _card(artifact)
-    frame = _read_parts(artifact, "part-")
+    artifact, card = open_features(url)
+    metadata = read_metadata_columns(artifact, card)
+    wanted = (UNTRAINED, INTENSITY) if card.baselines else ()
+    baselines = {prefix.rstrip("_"): _matrix(artifact, BASELINE, prefix, card.rows) for prefix in wanted}
+    return Features(metadata, _matrix(artifact, PART, FEATURE, card.rows), baselines, card, artifact)
+
+
+def read_metadata_columns(artifact: Artifact, card: FeaturesCard) -> pd.DataFrame:
+    """The metadata of all rows, without prefix.
+
+    Raises:
+        ArtifactError: fewer rows than the card announces.
+    """
+    files = _files(artifact, PART)
+    names = [name for name in files[0].schema_arrow.names if name.startswith(PREFIX)] if files else []
+    frame = pd.concat([file.read(names).to_pandas() for file in files], ignore_index=True) if files else pd.DataFrame()
     if len(frame) != card.rows:
-        raise ArtifactError(f"{url}: holds {len(frame)} rows and announces {card.rows}; extract the features again.")
-    metadata = frame[[name for name in frame.columns if name.startswith(PREFIX)]]
-    baselines = {}
-    if card.baselines:
-        table = _read_parts(artifact, "baseline-")
-        baselines = {prefix.rstrip("_"): _matrix(table, prefix) for prefix in (UNTRAINED, INTENSITY)}
-    return Features(metadata.rename(columns=lambda name: name.removeprefix(PREFIX)), _matrix(frame, FEATURE), baselines, card, artifact)
+        raise _other_rows(artifact, len(frame), card.rows)
+    renamed: pd.DataFrame = frame.rename(columns=lambda name: name.removeprefix(PREFIX))
+    return renamed
+
+
+def number_columns(artifact: Artifact, part: str, prefix: str) -> list[str]:
+    """Names of the columns of numbers that begin so, in the files whose names begin with `part`."""
+    files = _files(artifact, part)
+    return [name for name in files[0].schema_arrow.names if name.startswith(prefix)] if files else []
+
+
+def pieces(artifact: Artifact, part: str, prefix: str) -> Iterator[NDArray[np.float32]]:
+    """The numbers of some rows after the other (rows, columns): as `number_columns` names them."""
+    columns = number_columns(artifact, part, prefix)
+    for file in _files(artifact, part):
+        for batch in file.iter_batches(ROWS_PER_GROUP, columns=columns, use_threads=False):
+            piece = np.empty((batch.num_rows, batch.num_columns), np.float32)
+            for place, column in enumerate(batch.columns):
+                piece[:, place] = column.to_numpy(zero_copy_only=False)
+            yield piece
 
 
 def export_features(features: Features, url: str, config: Config) -> None:
@@ -250,11 +297,21 @@ def _read_file(url: str, labels: LabelColumns) -> Features:
     return Features(metadata, dino, {}, card, SingleFile(url, hashlib.sha256(content).hexdigest()))
 
 
-def _read_parts(artifact: Artifact, prefix: str) -> pd.DataFrame:
-    names = sorted(name for name in artifact.names if name.startswith(prefix))
-    return pd.concat([pd.read_parquet(artifact.local(name)) for name in names], ignore_index=True)
+def _other_rows(artifact: Artifact, found: int, announced: int) -> ArtifactError:
+    return ArtifactError(f"{artifact.url}: holds {found} rows and announces {announced}; extract the features again.")
 
 
-def _matrix(frame: pd.DataFrame, prefix: str) -> NDArray[np.float32]:
-    columns = [name for name in frame.columns if name.startswith(prefix)]
-    return np.ascontiguousarray(frame[columns].to_numpy(np.float32))
+def _files(artifact: Artifact, prefix: str) -> list[pq.ParquetFile]:
+    return [pq.ParquetFile(artifact.local(name)) for name in artifact.names if name.startswith(prefix)]
+
+
+def _matrix(artifact: Artifact, part: str, prefix: str, rows: int) -> NDArray[np.float32]:
+    """All numbers (rows, columns); their table is never held twice."""
+    found = sum(file.metadata.num_rows for file in _files(artifact, part))
+    if found != rows:
+        raise _other_rows(artifact, found, rows)
+    matrix, first = np.empty((rows, len(number_columns(artifact, part, prefix))), np.float32), 0
+    for piece in pieces(artifact, part, prefix):
+        matrix[first : first + len(piece)] = piece
+        first += len(piece)
+    return matrix

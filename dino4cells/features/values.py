@@ -19,6 +19,8 @@ from dino4cells.data.source import ImageSource
 from dino4cells.features.embedding import embed, images_at_once, seen_size
 from dino4cells.features.grouping import Size, SizeGroups, Values
 from dino4cells.features.intensity import intensity_names, intensity_statistics
+from dino4cells.features.shown import ShownChannels
+from dino4cells.features.tokens import CLASS_TOKEN, TokenChoice
 from dino4cells.models.artifact import NetworkCard
 from dino4cells.models.backbone import Backbone
 
@@ -35,6 +37,8 @@ class CellValues:
         device: where is computed.
         precision: of the networks' matrix products.
         most_at_once: images in a step at most.
+        choice: of the networks' tokens.
+        only: which channels the networks are shown, where not all of them.
     """
 
     source: ImageSource
@@ -44,16 +48,26 @@ class CellValues:
     device: torch.device
     precision: torch.dtype
     most_at_once: int
+    choice: TokenChoice = CLASS_TOKEN
+    only: ShownChannels | None = None
+
+    @property
+    def shown(self) -> ShownChannels:
+        """Which channels the networks are shown, and which inputs of the image mode are left."""
+        return self.only or ShownChannels.every(self.source)
 
     @property
     def dim(self) -> int:
-        """Columns of one network: its embedding of every input of the image mode."""
-        return self.card.embedding_dim * len(self.source.mode.inputs)
+        """Columns of one network: its embedding of every input."""
+        return self.card.embedding_dim * self.choice.copies * len(self.shown.inputs)
 
     @property
     def intensities(self) -> tuple[str, ...]:
         """Names of the columns of intensity statistics."""
-        return tuple(intensity_names(self.source.kept_channels)) if len(self.networks) > 1 else ()
+        if len(self.networks) < 2:
+            return ()
+        names = self.source.kept_channels
+        return tuple(intensity_names([names[position] for position in self.shown.positions]))
 
     @property
     def columns(self) -> int:
@@ -80,13 +94,20 @@ class CellValues:
     @torch.inference_mode()
     def _computed(self, batch: Batch) -> Values:
         """Values of a batch that is not empty."""
+        images_BCHW = self.shown.of(batch.images_BCHW)
         parts = [
-            embed(network, self.view, replace(batch, images_BCHW=batch.images_BCHW[:, list(given)]), self.card.seed, self.precision)
+            embed(network, self.view, replace(batch, images_BCHW=images_BCHW[:, list(given)]), self.card.seed, self.precision, self.choice)
             for network in self.networks
-            for given in self.source.mode.inputs
+            for given in self.shown.inputs
         ]
         table = torch.cat(parts, dim=1).cpu().numpy()
-        return Values(batch.index_B.tolist(), np.hstack([table, _intensities(batch)]) if self.intensities else table)
+        return Values(batch.index_B.tolist(), np.hstack([table, self._intensities(batch)]) if self.intensities else table)
+
+    def _intensities(self, batch: Batch) -> NDArray[np.float32]:
+        """Intensity statistics (B, columns) of images in [0, 1], of the channels that are shown."""
+        images, sizes = batch.images_BCHW[:, list(self.shown.positions)].cpu(), batch.sizes_B2.tolist()
+        statistics = [intensity_statistics(image[:, :height, :width].numpy()) for image, (height, width) in zip(images, sizes, strict=True)]
+        return np.asarray(np.stack(statistics) / np.float32(LARGEST.get(images.dtype, 1)))
 
     def _failed(self, batch: Batch) -> Iterator[Values]:
         """The rows of a batch whose image cannot be used."""
@@ -111,10 +132,3 @@ class CellValues:
         )
         images, sizes, indices, epochs = (tensor[fits_B] for tensor in (batch.images_BCHW, batch.sizes_B2, batch.index_B, batch.epoch_B))
         return Batch(images, sizes, indices, epochs, failures=(*batch.failures, *tiny))
-
-
-def _intensities(batch: Batch) -> NDArray[np.float32]:
-    """Intensity statistics (B, columns) of images in [0, 1]."""
-    images, sizes = batch.images_BCHW.cpu(), batch.sizes_B2.tolist()
-    statistics = [intensity_statistics(image[:, :height, :width].numpy()) for image, (height, width) in zip(images, sizes, strict=True)]
-    return np.asarray(np.stack(statistics) / np.float32(LARGEST.get(images.dtype, 1)))

@@ -16,6 +16,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from dino4cells.config.embedding import Tokens
 from dino4cells.errors import ConfigError
 from dino4cells.models.backbone import Backbone
 from dino4cells.models.block import Block
@@ -52,6 +53,31 @@ class DinoVisionTransformer(VisionTransformer, Backbone):
         normalized: torch.Tensor = self.norm(tokens_BTD)
         return normalized
 
+    def chosen_tokens(self, images_BCHW: torch.Tensor, tokens: Tokens = "class", blocks: int = 1) -> torch.Tensor:
+        """Tokens of the last blocks, each after the last norm, as the linear evaluation of DINO's code concatenates them.
+
+        Args:
+            images_BCHW: of any size of at least one patch.
+            tokens: `class`, `patches` (their mean, of the whole patches) or `class_and_patches` (both).
+            blocks: how many of the last blocks.
+
+        Returns:
+            (B, blocks · D), or twice as wide with both: side by side from the earliest block to the last one, the class token first.
+        """
+        layers: Any = self.blocks
+        tokens_BTD = self._embed_patches(images_BCHW)
+        chosen: list[torch.Tensor] = []
+        for left, block in zip(range(len(layers), 0, -1), layers, strict=True):
+            if left == 1 and tokens == "class":
+                chosen.append(self.norm(self._through(block.class_token, tokens_BTD)))
+                break
+            tokens_BTD = self._through(block, tokens_BTD)
+            if left <= blocks and tokens != "patches":
+                chosen.append(self.norm(tokens_BTD[:, 0]))
+            if left <= blocks and tokens != "class":
+                chosen.append(self.norm(tokens_BTD[:, 1:]).float().mean(dim=1))
+        return torch.cat(chosen, dim=1)
+
     def _through(self, part: Callable[[torch.Tensor], torch.Tensor], tokens_BTD: torch.Tensor) -> torch.Tensor:
         """A block's output, whose inner values are kept for the backward pass or, with activation checkpointing, computed again in it."""
         if not (self.grad_checkpointing and torch.is_grad_enabled()):
@@ -63,7 +89,7 @@ class DinoVisionTransformer(VisionTransformer, Backbone):
         """Class token and patches with their positions (B, T, D), before the first block."""
         height, width = images_BCHW.shape[2:]
         tokens_BTD = embed_patches(self.patch_embed.proj, images_BCHW)
-        tokens_BTD = torch.cat([self.cls_token.expand(len(tokens_BTD), -1, -1), tokens_BTD], dim=1)
+        tokens_BTD = torch.cat([self.cls_token.expand(tokens_BTD.shape[0], -1, -1), tokens_BTD], dim=1)
         embedded: torch.Tensor = self.pos_drop(tokens_BTD + self.positions(height, width))
         return embedded
 
@@ -122,11 +148,12 @@ def embed_patches(convolution: nn.Conv2d, images_BCHW: torch.Tensor) -> torch.Te
     Patches do not overlap, so that the product is the convolution. oneDNN's in bfloat16 is wrong where the output is one pixel and channels
     come last in memory (PyTorch 2.14, AVX-512), and in other cases with AMX (PyTorch 2.11).
     """
-    patch, channels = convolution.kernel_size[0], images_BCHW.shape[1]
+    batch, channels = images_BCHW.shape[:2]  # no len(), which an export of the network would take for a constant
+    patch = convolution.kernel_size[0]
     rows, columns = (length // patch for length in images_BCHW.shape[2:])
     whole_BCHW = images_BCHW[:, :, : rows * patch, : columns * patch]
-    parted = whole_BCHW.reshape(len(images_BCHW), channels, rows, patch, columns, patch).permute(0, 2, 4, 1, 3, 5)
-    patches_BTP = parted.reshape(len(images_BCHW), rows * columns, channels * patch**2)
+    parted = whole_BCHW.reshape(batch, channels, rows, patch, columns, patch).permute(0, 2, 4, 1, 3, 5)
+    patches_BTP = parted.reshape(batch, rows * columns, channels * patch**2)
     return F.linear(patches_BTP, convolution.weight.flatten(1), convolution.bias)
 
 

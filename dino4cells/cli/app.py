@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import dino4cells
-from dino4cells.cli import data, job, pipeline
+from dino4cells.cli import data, features, job, pipeline
 from dino4cells.cli.classify import classify
 from dino4cells.cli.config import show_config
 from dino4cells.cli.doctor import doctor
@@ -22,7 +22,7 @@ from dino4cells.cli.simulate import simulate
 from dino4cells.cli.train import train
 from dino4cells.errors import Dino4CellsError
 
-EXTRAS = {"kfp": "kubeflow", "kubernetes": "kubeflow", "matplotlib": "report"}
+EXTRAS = {"kfp": "kubeflow", "kubernetes": "kubeflow", "matplotlib": "report", "anndata": "anndata"}
 """Packages that are installed only on demand, and the extra that brings each."""
 
 app = typer.Typer(
@@ -65,6 +65,7 @@ for _verb in (train, extract, classify, run):
     app.command(context_settings=ANY_KEY, epilog=f"Example: {EXAMPLES[_verb.__name__]}\n\n{ANY_KEY_HELP}")(_verb)
 app.command(context_settings=ANY_KEY, epilog=f"Example: {EXAMPLES['doctor']}\n\n{job.SETTINGS_HELP}")(doctor)
 app.add_typer(data.app, name="data")
+app.add_typer(features.app, name="features")
 app.add_typer(pipeline.app, name="pipeline")
 app.add_typer(job.app, name="job")
 

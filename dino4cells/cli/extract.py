@@ -20,7 +20,12 @@ def extract(
     data: DataOption = "",
     output: Annotated[
         str,
-        typer.Option("--output", metavar="URL", help="Where the features go: a directory, or one .pth file; else embedding.output_path."),
+        typer.Option(
+            "--output", metavar="URL", help="Where they go: a directory, or one .parquet, .h5ad or .pth file; else embedding.output_path."
+        ),
+    ] = "",
+    form: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="parquet, pth or h5ad; else what the output's ending says, or a directory.")
     ] = "",
     channels: Annotated[
         str,
@@ -37,7 +42,7 @@ def extract(
     from dino4cells import steps
     from dino4cells.cluster.gpus import gpus_of
     from dino4cells.cluster.launchers import processes_of
-    from dino4cells.features.published import is_features_file
+    from dino4cells.features.exports import format_of, named
 
     if channels:
         overrides["embedding.channels"] = channels
@@ -49,16 +54,18 @@ def extract(
         raise ConfigError("--model: is not given; say which model, there or by embedding.pretrained_weights in the configuration.")
     numbers = gpus_of(gpus)
     settings = resolved or steps.configuration_of(model, overrides)
+    wanted = output or settings.embedding.output_path
+    place = named(wanted, form or None) if wanted else ""
     card = steps.extract(
         model,
         config=settings,
         data=data or None,
-        output=output or None,
+        output=place or None,
         overwrite=overwrite,
         baselines=baselines,
         processes=processes_of("local", processes, numbers),
         device="cuda" if numbers else "auto",
     )
-    why = "the warning" if is_features_file(output or settings.embedding.output_path or "") else "Metadata_dino_error"
+    why = {"pth": "the warning", "h5ad": "obs.dino_error"}.get(format_of(place) or "", "Metadata_dino_error")
     failed = f", {card.failed_rows:,} of them without features (see {why})" if card.failed_rows else ""
     print(f"wrote {card.rows:,} cells × {card.embedding_dim} features{failed}, {card.images_per_second:,.0f} images/s")

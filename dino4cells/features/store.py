@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from dino4cells.config import Config
 from dino4cells.data.layout import Layout
 from dino4cells.errors import ArtifactError, DataError
 from dino4cells.features.profiling import Profiling
-from dino4cells.features.published import LabelColumns, is_features_file, named_columns, read_features_file, write_features_file
+from dino4cells.features.published import LabelColumns, is_features_file, named_columns, read_features_file
 
 KIND = "features"
 CARD = "features.json"
@@ -34,7 +33,6 @@ PART, BASELINE = "part-", "baseline-"
 FEATURE, UNTRAINED, INTENSITY = "dino_", "untrained_", "intensity_"
 MODEL_COLUMN, ERROR_COLUMN = "Metadata_dino_model", "Metadata_dino_error"
 ROWS_PER_GROUP = 4096
-logger = logging.getLogger(__name__)
 
 
 class FeaturesCard(BaseModel):
@@ -247,22 +245,6 @@ def pieces(artifact: Artifact, part: str, prefix: str) -> Iterator[NDArray[np.fl
             for place, column in enumerate(batch.columns):
                 piece[:, place] = column.to_numpy(zero_copy_only=False)
             yield piece
-
-
-def export_features(features: Features, url: str, config: Config) -> None:
-    """Write features as one file in the published layout, with a warning where images could not be read.
-
-    Raises:
-        DataError: the table lacks a column that the layout needs, or a target is not 0 or 1.
-    """
-    labels = LabelColumns.from_config(config).lists(features.metadata, features.card.data)
-    write_features_file(url, features.dino, labels)
-    failures = features.metadata["dino_error"].dropna()
-    if len(failures):
-        logger.warning(
-            "%s: %s of %s images could not be read; their features are NaN; the first: %s",
-            url, f"{len(failures):,}", f"{len(features.dino):,}", failures.iloc[0],
-        )  # fmt: skip
 
 
 def _card(artifact: Artifact) -> FeaturesCard:

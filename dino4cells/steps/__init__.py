@@ -15,11 +15,11 @@ from dino4cells.steps.configuration import (
     overrides_with,
     preset_for,
 )
-from dino4cells.steps.extraction import extract
+from dino4cells.steps.extraction import export_features, extract
 from dino4cells.steps.pages import features_report, training_report
 from dino4cells.steps.training import train
 
 __all__ = [
-    "check_run", "classify", "configuration", "configuration_of", "data_or_simulated", "extract", "features_report",
-    "overrides_with", "preset_for", "train", "train_classifier", "training_report",
+    "check_run", "classify", "configuration", "configuration_of", "data_or_simulated", "export_features", "extract",
+    "features_report", "overrides_with", "preset_for", "train", "train_classifier", "training_report",
 ]  # fmt: skip

@@ -12,9 +12,10 @@ from dino4cells.cluster.job import JobSpec, Processes
 from dino4cells.config import Config
 from dino4cells.data.metadata import read_table
 from dino4cells.errors import ConfigError
+from dino4cells.features.exports import export, format_of
 from dino4cells.features.extract import extract_features
-from dino4cells.features.published import LabelColumns, is_features_file
-from dino4cells.features.store import FeaturesCard, export_features, load_features_card, read_features
+from dino4cells.features.published import LabelColumns
+from dino4cells.features.store import FeaturesCard, load_features_card
 from dino4cells.models.artifact import TrainedModel
 from dino4cells.steps.configuration import configuration_of
 from dino4cells.steps.inputs import check_output, job_inputs, required, trained_model
@@ -38,7 +39,8 @@ def extract(
         model: URL of a model artifact, or of a checkpoint of DINO4Cells or DINO.
         config: `embedding` and `testing_transfo` are used; the model's own configuration when None.
         data: directory or URL that holds a `metadata.csv`; `embedding.df_path` or `model.data_path` when None.
-        output: URL of the features artifact, or of one file (`.pth`) in the published layout; `embedding.output_path` when None.
+        output: URL of the features artifact, or of one file (`.parquet`, `.h5ad`, or `.pth` in the published layout);
+            `embedding.output_path` when None.
         overwrite: replace other features that are at `output`.
         baselines: also write features of the untrained network and intensity statistics; `embedding.baselines` when None.
         processes: start a job of many processes; None extracts in this one (or in the job that it belongs to).
@@ -54,10 +56,11 @@ def extract(
     output = storage.absolute(
         required(output or config.embedding.output_path, "embedding.output_path", "--output", "where the features go")
     )
-    if is_features_file(output):
+    if format_of(output):
+        baselines = False  # for which a file has no place
+    if format_of(output) == "pth":
         LabelColumns.from_config(config).check(metadata)
-        # The file has no place for baselines, nor for saying that features are not in float32, as which they would be taken.
-        baselines = False
+        # Nor has this one for saying that features are not in float32, as which they would be taken.
         config = _embedding(config, precision="float32" if config.embedding.precision == "auto" else config.embedding.precision)
     if baselines is not None:
         config = _embedding(config, baselines=baselines)
@@ -85,14 +88,14 @@ def _embedding(config: Config, **changes: object) -> Config:
 @contextmanager
 def _features_at(output: str, config: Config, *, writes: bool = True) -> Iterator[str]:
     """Where an extraction writes: `output`, or, where that is one file, a directory that becomes it and is gone afterwards."""
-    if not is_features_file(output):
+    if format_of(output) is None:
         yield output
         return
     place = f"{output}.parts"
     try:
         yield place
         if writes:
-            export_features(read_features(place), output, config)
+            export(place, output, config)
     finally:
         if writes:
             storage.remove(place)
@@ -114,3 +117,20 @@ def seen_as_learnt(config: Config, trained: TrainedModel) -> Config:
         )
     changed: Config = config.model_copy(update={"testing_transfo": trained.config.testing_transfo})
     return changed
+
+
+def export_features(features: str, output: str, *, config: Config | None = None, overwrite: bool = False) -> FeaturesCard:
+    """Write features that are there as one file for other tools.
+
+    Args:
+        features: URL of a features artifact, or of a file (`.pth`) in the published layout.
+        output: URL of the file; its ending says the format: `.parquet`, `.h5ad` (AnnData) or `.pth`.
+        config: says which labels a `.pth` holds (`embedding`, `model.datatype`).
+        overwrite: replace another file that is at `output`.
+
+    Raises:
+        Dino4CellsError: what the user can fix.
+    """
+    output = storage.absolute(output)
+    check_output(output, overwrite)
+    return export(features, output, config)

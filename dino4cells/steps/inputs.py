@@ -7,7 +7,7 @@ from dino4cells.artifacts import SingleFile, is_complete
 from dino4cells.config import Config, load_config
 from dino4cells.data.metadata import Metadata, read_metadata, read_table
 from dino4cells.errors import ArtifactError, ConfigError, DataError
-from dino4cells.features.published import is_features_file
+from dino4cells.features.exports import format_of
 from dino4cells.features.store import Features
 from dino4cells.models.artifact import TrainedModel, artifact_of, load_model
 from dino4cells.models.published import load_published
@@ -25,9 +25,10 @@ def check_output(output: str, overwrite: bool) -> None:
 
     That is replaced on demand alone, and then only by a finished one: until then it stays as it is.
     """
-    if not overwrite and (storage.exists(output) if is_features_file(output) else is_complete(output)):
+    is_file = format_of(output) is not None
+    if not overwrite and (storage.exists(output) if is_file else is_complete(output)):
         raise ArtifactError(f"{output}: holds a finished result already; choose another output, or pass --overwrite to replace it.")
-    storage.check_writable(storage.parent(output) if is_features_file(output) else output)
+    storage.check_writable(storage.parent(output) if is_file else output)
 
 
 def job_inputs(config: Config, data: str | None, overwrite: bool) -> list[str]:

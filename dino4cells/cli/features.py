@@ -1,0 +1,34 @@
+"""`dino4cells features`: what to do with features that are there."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dino4cells.cli.options import ANY_KEY, ANY_KEY_HELP, ConfigOption, OverwriteOption, overrides_of
+
+app = typer.Typer(help="Features that are there: write them for other tools.", no_args_is_help=True)
+
+
+@app.callback()
+def _features() -> None:
+    """Features that are there: write them for other tools."""
+
+
+@app.command(context_settings=ANY_KEY, epilog=f"Example: dino4cells features export features --output features.h5ad\n\n{ANY_KEY_HELP}")
+def export(
+    context: typer.Context,
+    features: Annotated[str, typer.Argument(metavar="FEATURES", help="The features, a path or URL.")],
+    output: Annotated[str, typer.Option("--output", metavar="URL", help="A file that ends in .parquet, .h5ad (AnnData) or .pth.")],
+    config: ConfigOption = "",
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Write features as one file: Parquet for pandas, polars and R, AnnData for scanpy, or the published layout."""
+    overrides = overrides_of(context)
+
+    from dino4cells import steps
+
+    settings = steps.configuration(config, "", overrides) if config or overrides else None
+    card = steps.export_features(features, output, config=settings, overwrite=overwrite)
+    print(f"wrote {card.rows:,} cells × {card.embedding_dim} features to {output}")

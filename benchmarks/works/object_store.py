@@ -116,7 +116,7 @@ def _training(directory: Path, store: SlowStore) -> Row:
     sides: dict[str, Callable[[], None]] = {"files": Training(config, str(local)), "cache": Training(config, f"s3://{local.name}")}
     sides["cache"]()
     asked = store.requests()
-    best = alternate(sides, rounds=4)
+    best = alternate(sides, rounds=6)
     assert store.requests() == asked, "the second epoch asked the store"
     kilobytes = sum(path.stat().st_size for path in drawn) / DRAWN / 1000
     note = f"reference: local files; images of {kilobytes:.0f} KB, tiny views; no request after the first epoch"

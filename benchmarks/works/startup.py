@@ -7,7 +7,7 @@ import sys
 
 from benchmarks.measuring import Machine, Row, alternate
 
-ROUNDS = 10
+ROUNDS = 6
 IMPORT_TORCH = [sys.executable, "-c", "import torch"]
 
 

@@ -16,7 +16,7 @@ from dino4cells.training.loop import DINO
 from dino4cells.training.precision import autocast_type
 from dino4cells.training.schedules import Schedules
 
-BATCH, CHANNELS, STEPS, ROUNDS = 24, 4, 1000, 4
+BATCH, CHANNELS, STEPS, ROUNDS = 24, 4, 1000, 3
 SHAPES = [(CHANNELS, 224, 224)] * 2 + [(CHANNELS, 96, 96)] * 8
 CPU = torch.device("cpu")
 

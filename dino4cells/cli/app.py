@@ -16,13 +16,14 @@ from dino4cells.cli.config import show_config
 from dino4cells.cli.doctor import doctor
 from dino4cells.cli.extract import extract
 from dino4cells.cli.options import ANY_KEY, ANY_KEY_HELP
+from dino4cells.cli.profiles import profiles
 from dino4cells.cli.published_flags import plain_switches
 from dino4cells.cli.run import run
 from dino4cells.cli.simulate import simulate
 from dino4cells.cli.train import train
 from dino4cells.errors import Dino4CellsError
 
-EXTRAS = {"kfp": "kubeflow", "kubernetes": "kubeflow", "matplotlib": "report", "anndata": "anndata"}
+EXTRAS = {"kfp": "kubeflow", "kubernetes": "kubeflow", "matplotlib": "report", "harmonypy": "profiles", "anndata": "anndata"}
 """Packages that are installed only on demand, and the extra that brings each."""
 
 app = typer.Typer(
@@ -51,6 +52,7 @@ def _options(
 EXAMPLES = {
     "train": "dino4cells train --config config.yaml --gpus 0,1,2,3",
     "extract": "dino4cells extract --config config.yaml",
+    "profiles": "dino4cells profiles features --controls \"compound == 'DMSO'\" --aggregate well --sphere --output wells",
     "classify": "dino4cells classify --features features --group plate --output classes",
     "run": "dino4cells run --data cells --group plate --epochs 20",
     "config": "dino4cells config --config config.yaml --epochs 20",
@@ -61,7 +63,7 @@ EXAMPLES = {
 
 app.command(epilog=f"Example: {EXAMPLES['simulate']}")(simulate)
 app.command("config", context_settings=ANY_KEY, epilog=f"Example: {EXAMPLES['config']}\n\n{ANY_KEY_HELP}")(show_config)
-for _verb in (train, extract, classify, run):
+for _verb in (train, extract, profiles, classify, run):
     app.command(context_settings=ANY_KEY, epilog=f"Example: {EXAMPLES[_verb.__name__]}\n\n{ANY_KEY_HELP}")(_verb)
 app.command(context_settings=ANY_KEY, epilog=f"Example: {EXAMPLES['doctor']}\n\n{job.SETTINGS_HELP}")(doctor)
 app.add_typer(data.app, name="data")

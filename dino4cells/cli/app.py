@@ -14,6 +14,7 @@ from dino4cells.cli import data, features, job, pipeline
 from dino4cells.cli.classify import classify
 from dino4cells.cli.config import show_config
 from dino4cells.cli.doctor import doctor
+from dino4cells.cli.export import export
 from dino4cells.cli.extract import extract
 from dino4cells.cli.options import ANY_KEY, ANY_KEY_HELP
 from dino4cells.cli.profiles import profiles
@@ -23,7 +24,15 @@ from dino4cells.cli.simulate import simulate
 from dino4cells.cli.train import train
 from dino4cells.errors import Dino4CellsError
 
-EXTRAS = {"kfp": "kubeflow", "kubernetes": "kubeflow", "matplotlib": "report", "harmonypy": "profiles", "anndata": "anndata"}
+EXTRAS = {
+    "kfp": "kubeflow",
+    "kubernetes": "kubeflow",
+    "matplotlib": "report",
+    "onnx": "export",
+    "onnxscript": "export",
+    "harmonypy": "profiles",
+    "anndata": "anndata",
+}
 """Packages that are installed only on demand, and the extra that brings each."""
 
 app = typer.Typer(
@@ -54,6 +63,7 @@ EXAMPLES = {
     "extract": "dino4cells extract --config config.yaml",
     "profiles": "dino4cells profiles features --controls \"compound == 'DMSO'\" --aggregate well --sphere --output wells",
     "classify": "dino4cells classify --features features --group plate --output classes",
+    "export": "dino4cells export model --output net.onnx",
     "run": "dino4cells run --data cells --group plate --epochs 20",
     "config": "dino4cells config --config config.yaml --epochs 20",
     "simulate": "dino4cells simulate cells --cells 168",
@@ -65,6 +75,7 @@ app.command(epilog=f"Example: {EXAMPLES['simulate']}")(simulate)
 app.command("config", context_settings=ANY_KEY, epilog=f"Example: {EXAMPLES['config']}\n\n{ANY_KEY_HELP}")(show_config)
 for _verb in (train, extract, profiles, classify, run):
     app.command(context_settings=ANY_KEY, epilog=f"Example: {EXAMPLES[_verb.__name__]}\n\n{ANY_KEY_HELP}")(_verb)
+app.command(epilog=f"Example: {EXAMPLES['export']}")(export)
 app.command(context_settings=ANY_KEY, epilog=f"Example: {EXAMPLES['doctor']}\n\n{job.SETTINGS_HELP}")(doctor)
 app.add_typer(data.app, name="data")
 app.add_typer(features.app, name="features")

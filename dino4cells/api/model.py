@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ from dino4cells.data.stored import StoredImages
 from dino4cells.errors import DataError
 from dino4cells.features.embedding import arithmetic
 from dino4cells.features.extract import check_network
+from dino4cells.features.shown import ShownChannels
+from dino4cells.features.tokens import TokenChoice
 from dino4cells.features.values import CellValues
 from dino4cells.models.artifact import NetworkCard, TrainedModel
 from dino4cells.steps.extraction import seen_as_learnt
@@ -39,15 +41,11 @@ class Model:
 
     Attributes:
         trained: card, configuration, network and files, as the other parts of dino4cells use them.
-        view: the transforms of extraction, which normalize as the model has learnt to see.
-        device: where is computed.
-        precision: of the network's matrix products.
+        cells: how features are computed: the transforms of extraction, device, precision, tokens, channels that are shown.
     """
 
     trained: TrainedModel
-    view: ViewKind
-    device: torch.device
-    precision: torch.dtype
+    cells: CellValues
 
     @property
     def card(self) -> NetworkCard:
@@ -88,11 +86,11 @@ class Model:
             (100, 192)
         """
         pixels = self._taken(images, channels, white)
-        source = self._source(len(pixels))
-        cells = CellValues(source, self.view, (self.trained.backbone,), self.card, self.device, self.precision, batch_size)
+        source = _source(self.card, len(pixels))
+        cells = replace(self.cells, source=source, most_at_once=batch_size)
         features_ND = np.empty((len(pixels), cells.dim), np.float32)
         batches = (
-            batch_of(pixels[first : first + batch_size], first, source.batch_channels).to(self.device)
+            batch_of(pixels[first : first + batch_size], first, source.batch_channels).to(cells.device)
             for first in range(0, len(pixels), batch_size)
         )
         for values in cells.of(batches):
@@ -122,10 +120,12 @@ class Model:
             found = " and ".join(f"{height}×{width}" for height, width in sorted(sizes)[:2]) or "none"
             raise DataError(f"images: attention maps are made of images of one size, and these have {found}; give one size at a time.")
         maps: list[NDArray[np.float32]] = []
+        view, shown = self.cells.view, self.cells.shown
         for first, image in enumerate(pixels):
-            batch = batch_of([image], first, image.shape[0]).to(self.device)
+            batch = batch_of([image], first, image.shape[0]).to(self.cells.device)
+            images_1CHW = shown.of(batch.images_BCHW)
             keys_11 = sample_keys(self.card.seed, batch.epoch_B, batch.index_B, torch.zeros_like(batch.index_B))[:, None]
-            views = (self.view.make(batch.images_BCHW[:, list(given)], batch.sizes_B2, keys_11)[0] for given in self._source(0).mode.inputs)
+            views = (view.make(images_1CHW[:, list(given)], batch.sizes_B2, keys_11)[0] for given in shown.inputs)
             parts = [self.trained.attention_maps(view_1CHW) for view_1CHW in views]
             maps.append(torch.cat(parts, dim=1).float().cpu().numpy())
         return np.concatenate(maps)
@@ -133,19 +133,13 @@ class Model:
     def _taken(self, images: Images, channels: Sequence[str] | None, white: float | None) -> list[torch.Tensor]:
         """The channels of each image that the image mode uses, as extraction reads them."""
         places = positions(channels, self.channels)
-        mode = self._source(0).mode
+        mode = self.cells.source.mode
         taken = []
         for number, image in enumerate(images_of(images, white)):
             known = chosen(image, places, channels, self.channels, f"image {number}")
             kept = known if mode.kept == tuple(range(len(known))) else known[list(mode.kept)]
             taken.append(stretch(kept) if mode.stretched else kept)
         return taken
-
-    def _source(self, count: int) -> ImageSource:
-        """Images of which all channels are the model's, called by their numbers."""
-        mode = mode_for(self.card.image_mode, self.channels, where="images", counted=False)
-        names = tuple(f"image {number}" for number in range(count))
-        return ImageSource(StoredImages("images", names, self.channels, Layout()), tuple(range(len(self.channels))), mode, whole=True)
 
 
 def load_model(url: str | os.PathLike[str], config: Settings | None = None, *, device: str = "auto", **keywords: object) -> Model:
@@ -157,7 +151,7 @@ def load_model(url: str | os.PathLike[str], config: Settings | None = None, *, d
             for it the handbook's when None.
         device: `auto` (a GPU where there is one), `cpu` or `cuda`.
         keywords: keys of the configuration, those of `embedding` first: `precision="float32"`, where `auto` computes the products of a
-            model artifact in bfloat16 if the hardware has it.
+            model artifact in bfloat16 if the hardware has it, or `tokens="patches"`, `keep_channels=["nucleus"]`.
 
     Raises:
         ArtifactError: no complete model there.
@@ -176,7 +170,17 @@ def load_model(url: str | os.PathLike[str], config: Settings | None = None, *, d
     settings = seen_as_learnt(settings, trained)
     view = ViewKind.from_sections(settings, ("testing_transfo",))
     here = device_of(device, 0, 1)
-    trained.backbone.to(here)
-    model = Model(trained, view, here, arithmetic(settings, trained.card, isinstance(trained.artifact, SingleFile), here))
-    check_network(trained, model._source(0), view)
-    return model
+    source = _source(trained.card, 0)
+    check_network(trained, source, view)
+    shown = ShownChannels.from_config(settings, source, trained.card.channels)
+    choice = TokenChoice.from_config(settings, trained.backbone, trained.card.arch)
+    precision = arithmetic(settings, trained.card, isinstance(trained.artifact, SingleFile), here)
+    networks = (trained.backbone.to(here),)
+    return Model(trained, CellValues(source, view, networks, trained.card, here, precision, settings.embedding.batch_size, choice, shown))
+
+
+def _source(card: NetworkCard, count: int) -> ImageSource:
+    """Images that have all channels of the model, in its order, called by their numbers."""
+    mode = mode_for(card.image_mode, card.channels, where="images", counted=False)
+    names = tuple(f"image {number}" for number in range(count))
+    return ImageSource(StoredImages("images", names, card.channels, Layout()), tuple(range(len(card.channels))), mode, whole=True)

@@ -70,5 +70,7 @@ class ShownChannels:
         """The images with black in place of what is not shown; themselves where everything is."""
         if len(self.positions) == self.count:
             return images_BCHW
-        hidden = [position for position in range(self.count) if position not in self.positions]
-        return images_BCHW.index_fill(1, torch.tensor(hidden, device=images_BCHW.device), 0)
+        shown_BCHW = images_BCHW.clone()
+        for position in set(range(self.count)) - set(self.positions):  # index_fill does not know 16 bits
+            shown_BCHW[:, position] = 0
+        return shown_BCHW

@@ -85,6 +85,14 @@ def test_embed_gives_what_extract_writes_for_the_same_images(model: dino4cells.M
     assert np.abs(embedded[0] - embedded[1]).max() > 1e-2
 
 
+def test_embed_has_the_choices_of_extract(place: Path, mixed: Path) -> None:
+    choices: dict[str, object] = {"tokens": "class_and_patches", "blocks": 2, "keep_channels": ["nucleus", "ER"]}
+    dino4cells.extract(place / "model", data=mixed, output=place / "choices", **choices)
+    embedded = dino4cells.load_model(place / "model", **choices).embed(arrays(mixed))
+    assert embedded.shape == (9, 4 * 192)
+    np.testing.assert_allclose(embedded, dino4cells.read_features(str(place / "choices")).dino, atol=1e-5, rtol=0)
+
+
 def test_numpy_and_torch_integers_and_floats_one_image_and_many_give_the_same(model: dino4cells.Model, mixed: Path) -> None:
     images = np.stack([image for image in arrays(mixed)[:8] if image.shape == (4, 32, 32)])
     expected = model.embed(images)

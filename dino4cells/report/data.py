@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dino4cells.classify import Classifier, CrossValidation
+from dino4cells.classify.batch_effect import BatchEffect
+from dino4cells.report.attention import AttentionExamples
+from dino4cells.report.cell_map import CellMap
 
 TRAINED = "trained"
 
@@ -16,23 +19,6 @@ FEATURE_NAMES = {
     "untrained": "same network untrained",
     "intensity": "intensity statistics",
 }
-
-
-@dataclass(frozen=True)
-class FeatureMap:
-    """A picture of the feature space in two dimensions.
-
-    Attributes:
-        xy: (M, 2) float, positions.
-        rows: (M,) int, which of the N cells were drawn.
-        method: "UMAP" or "PCA".
-        note: A sentence for the caption if something is other than usual, or "".
-    """
-
-    xy: np.ndarray
-    rows: np.ndarray
-    method: str
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,12 +31,16 @@ class ReportData:
         labels: (N,) str, class of each cell.
         results: Feature set ("trained", "untrained", "intensity") -> classifier ("knn", "linear") -> result, in the order of the table.
         split: How the cells were split (`Folds.description`).
+        resampled: What the resamples behind the intervals draw (`Evaluation.resampled`), or "".
         examples: Class -> images (C, H, W) of a few of its cells, any number type and size.
-        loss: Records of log.jsonl: "samples", "epoch", "loss", and, where known, "images_per_second".
+        log: Records of log.jsonl: "samples", "epoch", "loss", and, where known, the values that follow a schedule and the speed.
         plateau: Loss of a network whose outputs are uniform, ln(out_dim), or None.
-        feature_map: Two-dimensional picture of the trained features, or None.
+        cells: The map of the trained features with all that is told about a cell on it, or None.
+        attention: Where the network looks on example cells.
+        batch: How well the group is told from the features, or None.
         groups: (N,) str, group of each cell, or None.
         group_name: Column of the groups.
+        run: What was run: what -> how.
         settings: Resolved configuration as text.
         artifacts: What -> where, shown at the end.
         warnings: Sentences that the reader must see (`Folds.warnings` and the like).
@@ -62,12 +52,16 @@ class ReportData:
     labels: np.ndarray
     results: Mapping[str, Mapping[Classifier, CrossValidation]]
     split: str
+    resampled: str = ""
     examples: Mapping[str, Sequence[np.ndarray]] = field(default_factory=dict)
-    loss: Sequence[Mapping[str, float]] = ()
+    log: Sequence[Mapping[str, float]] = ()
     plateau: float | None = None
-    feature_map: FeatureMap | None = None
+    cells: CellMap | None = None
+    attention: AttentionExamples | None = None
+    batch: BatchEffect | None = None
     groups: np.ndarray | None = None
     group_name: str = "group"
+    run: Mapping[str, str] = field(default_factory=dict)
     settings: str = ""
     artifacts: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()

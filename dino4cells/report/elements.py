@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from hashlib import sha256
 
 from dino4cells.report.style import CSS
+from dino4cells.report.text import escape
+
+HEADING = re.compile(r"<h2>(.*?)</h2>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -26,19 +30,39 @@ class Fact:
     more: str = ""
 
 
-def document(title: str, sections: Iterable[str], footer: str = "") -> str:
-    """The whole page as HTML; empty sections are left out. Sections are markup, title and footer are text."""
+def document(title: str, sections: Iterable[str], footer: str = "", scripts: Sequence[str] = ()) -> str:
+    """The whole page as HTML; empty sections are left out. Sections are markup, title and footer are text.
+
+    The browser itself is told that nothing may be loaded from elsewhere, and that these scripts alone may run.
+    """
+    # Bokeh's WebGL part compiles its drawing commands from text (regl), which 'unsafe-eval' allows.
+    run = [script.replace("</script", "<\\/script") for script in scripts]
+    allowed = " ".join([*(f"'sha256-{b64encode(sha256(script.encode()).digest()).decode('ascii')}'" for script in run), "'unsafe-eval'"])
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'" + (f"; script-src {allowed}" if run else "")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        # The browser itself is told that nothing may be loaded from elsewhere.
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n"
-        f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(section for section in sections if section)
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        f'<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<a class="skip" href="#content">To the content</a>\n'
+        '<main id="content" tabindex="-1">\n'
+        + _with_contents([section for section in sections if section])
         + "\n</main>\n"
         + (f"<footer>{escape(footer)}</footer>\n" if footer else "")
+        + "".join(f"<script>{script}</script>\n" for script in run)
         + "</body>\n</html>\n"
     )
+
+
+def _with_contents(sections: Sequence[str]) -> str:
+    """The sections, each with an address, and behind the first one links to the others by their headings."""
+    parts, links = [], []
+    for number, section in enumerate(sections):
+        headings = HEADING.findall(section)
+        links += [f'<a href="#part-{number}">{heading}</a>' for heading in headings[:1]]
+        parts.append(f'<section id="part-{number}">\n{section}\n</section>' if headings else section)
+    if len(links) > 2:
+        parts.insert(1, f'<nav class="contents" aria-label="Contents">{" ".join(links)}</nav>')
+    return "\n".join(parts)
 
 
 def summary(title: str, lead: str, facts: Sequence[Fact], warnings: Sequence[str]) -> str:

@@ -11,8 +11,12 @@ from dino4cells.data.dataset import CellImages
 from dino4cells.data.metadata import Metadata
 from dino4cells.data.source import image_source, source_for_model
 from dino4cells.features.store import FeaturesCard
+from dino4cells.report.cells import stretch_limits
 from dino4cells.report.labels import by_number
+from dino4cells.report.pictures import CellPictures
 from dino4cells.report.sheet import MOST_EXAMPLES
+
+SCALED_BY = 4  # examples of each class whose intensities say what black and white are
 
 
 def draw_examples(rows: np.ndarray, labels: np.ndarray) -> dict[str, list[int]]:
@@ -50,3 +54,9 @@ def read_examples(images: CellImages, chosen: Mapping[str, Sequence[int]]) -> di
         pictures = zip(batch.images_BCHW, batch.sizes_B2.tolist(), strict=True)
         examples[name] = [image[:, :height, :width].numpy() for image, (height, width) in pictures]
     return examples
+
+
+def cell_pictures(images: CellImages, channels: Sequence[str], examples: Mapping[str, Sequence[np.ndarray]]) -> CellPictures | None:
+    """All images on the scale of intensity of the examples; None where no example could be read."""
+    some = [picture for pictures in examples.values() for picture in pictures[:SCALED_BY]]
+    return CellPictures(images, channels, stretch_limits(some, channels)) if some else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 
@@ -14,14 +13,16 @@ from dino4cells.data.metadata import Metadata
 from dino4cells.errors import Dino4CellsError
 from dino4cells.features.published import is_features_file
 from dino4cells.features.store import Features
-from dino4cells.report.data import FeatureMap
+from dino4cells.report.cell_map import map_cells
 from dino4cells.report.elements import Fact, document, fact_table, number_of_cells, plot, rate, summary
-from dino4cells.report.examples import draw_examples, example_reader, read_examples
+from dino4cells.report.examples import cell_pictures, draw_examples, example_reader, read_examples
 from dino4cells.report.labels import LabelColumn, label_columns
-from dino4cells.report.map_figures import map_by_class, map_by_group, map_class_by_class
-from dino4cells.report.palette import COLOURS
-from dino4cells.report.projection import project
-from dino4cells.report.sheet import SheetRow, cells_in_a_row, contact_sheet
+from dino4cells.report.map_figures import map_class_by_class
+from dino4cells.report.map_section import map_caption, map_section
+from dino4cells.report.pictures import CellPictures
+from dino4cells.report.scripts import page_scripts
+from dino4cells.report.sheet import MOST_EXAMPLES, SheetRow, contact_sheet
+from dino4cells.report.text import escape
 
 LISTED_FAILURES = 10
 SHEET_CLASSES = 24
@@ -52,11 +53,12 @@ def features_page(features: Features, metadata: Metadata | None) -> str:
     """
     good = np.flatnonzero(np.isfinite(features.dino).all(axis=1))
     content = _Content(features, good, label_columns(features.metadata))
-    sheet, obstacle = _examples(content, metadata)
-    sections = [_summary(content, obstacle), _maps(content), sheet, _failures(content), _origin(content)]
+    sheet, pictures, obstacle = _examples(content, metadata)
+    sections = [_summary(content, obstacle), _map(content, pictures), sheet, _failures(content), _origin(content)]
     card = features.card
     prints = [f"{name} {value[:12]}" for name, value in (("model", card.model_fingerprint), ("data", card.data_fingerprint)) if value]
-    return document(_title(features), sections, ", ".join([f"dino4cells {dino4cells.__version__}", *prints]))
+    footer = ", ".join([f"dino4cells {dino4cells.__version__}", *prints])
+    return document(_title(features), sections, footer, page_scripts(cell_map=len(good) > 0, sheet=bool(sheet)))
 
 
 def _title(features: Features) -> str:
@@ -97,62 +99,47 @@ def _warnings(content: _Content, obstacle: str) -> list[str]:
     return found + ([obstacle] if obstacle else [])
 
 
-def _maps(content: _Content) -> str:
-    if not len(content.good):
-        return ""
+def _map(content: _Content, pictures: CellPictures | None) -> str:
     good = content.good
-    labels = content.columns[0].values[good] if content.columns else np.full(len(good), "cells")
-    plane = project(content.table.dino[good], labels)
-    what = "the axes are the two directions of largest variation"
-    if plane.method == "UMAP":
-        what = "neighbours look alike to the network, and distances between islands mean little"
-    caption = f"{plane.method} of the features: a dot is a cell, {what}. {plane.note}".strip()
-    html = "<h2>Map of the features</h2>\n"
-    if not content.columns:
-        return html + plot(map_by_class(plane, labels), "png", f"{plane.method} of the features", caption, wide=True)
-    for place, column in enumerate(content.columns):
-        html += f"<h3>By {escape(column.name)}</h3>\n" + _map(plane, column, good, "The same map." if place else caption, small=place > 0)
-    first = content.columns[0]
-    if not first.is_group and len(np.unique(first.values[good])) > 1:
-        panels = plot(map_class_by_class(plane, first.values[good], first.rest), "png", f"{plane.method}, value by value", "", wide=True)
-        html += f"<details><summary>{escape(first.name)}, value by value</summary>{panels}</details>\n"
-    return html
+    if not len(good):
+        return ""
+    first = content.columns[0] if content.columns else None
+    labels = first.values[good] if first else np.full(len(good), "cells")
+    frame = content.table.metadata.iloc[good].reset_index(drop=True)
+    cells = map_cells(content.table.dino[good], frame, labels, first.name if first else None, rows=good, pictures=pictures)
+    caption = map_caption(cells.plane)
+    for column in content.columns:
+        if column.is_group:
+            caption += (
+                f" Coloured by {column.name}, regions of one colour mean that cells of one {column.name} look alike to the network: a "
+                f"batch effect, unless that {column.name} also holds its own classes."
+            )
+    html = map_section(cells, caption)
+    if first is None or first.is_group or len(np.unique(labels)) < 2:
+        return html
+    panels = plot(map_class_by_class(cells.plane, labels, first.rest), "png", f"{cells.plane.method}, value by value", "", wide=True)
+    return html + f"<details><summary>{escape(first.name)}, value by value, for print</summary>{panels}</details>\n"
 
 
-def _map(plane: FeatureMap, column: LabelColumn, good: np.ndarray, caption: str, *, small: bool) -> str:
-    values, alternative = column.values[good], f"{plane.method} of the features coloured by {column.name}"
-    if column.is_group:
-        caption += (
-            f" Regions of one colour mean that cells of one {column.name} look alike to the network: a batch effect, "
-            f"unless that {column.name} also holds its own classes."
-        )
-    if column.is_group or (small and column.distinct <= len(COLOURS)):
-        return plot(map_by_group(plane, values, column.name), "png", alternative, caption, width=640)
-    if column.rest:
-        caption += f" The rarest of {column.distinct:,} values are pale."
-    return plot(map_by_class(plane, values, column.rest), "png", alternative, caption, wide=True)
-
-
-def _examples(content: _Content, metadata: Metadata | None) -> tuple[str, str]:
-    """The contact sheet, and a sentence about why there is none."""
+def _examples(content: _Content, metadata: Metadata | None) -> tuple[str, CellPictures | None, str]:
+    """The contact sheet, the pictures of all cells, and a sentence about why there are none."""
     if metadata is None or not len(content.good):
-        return "", ""
+        return "", None, ""
     if len(metadata) != len(content.table.dino):
-        return "", (
-            f"There are no pictures of cells: {metadata.source} has {len(metadata):,} rows and the features {len(content.table.dino):,}."
-        )
+        rows = f"{metadata.source} has {len(metadata):,} rows and the features {len(content.table.dino):,}"
+        return "", None, f"There are no pictures of cells: {rows}."
     try:
         images = example_reader(metadata, content.table.card)
         channels = content.table.card.channels or images.source.channels
-        chosen, words = _chosen(content, cells_in_a_row(channels))
+        chosen, words = _chosen(content, MOST_EXAMPLES)
         pictures = read_examples(images, chosen)
     except Dino4CellsError as error:  # the features are there, and worth a page without pictures
-        return "", f"There are no pictures of cells: {error}"
+        return "", None, f"There are no pictures of cells: {error}"
     sheet = contact_sheet([SheetRow(name, words[name], pictures[name]) for name in chosen], channels)
     classes = _classes(content)
     if sheet and classes and classes.distinct > len(chosen):
         sheet += f'\n<p class="quiet">The {len(chosen)} most common of {classes.distinct:,} values of {escape(classes.name)}.</p>'
-    return sheet, ""
+    return sheet, cell_pictures(images, channels, pictures), ""
 
 
 def _classes(content: _Content) -> LabelColumn | None:

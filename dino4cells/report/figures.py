@@ -13,8 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from dino4cells.classify import Classifier, CrossValidation, Scores
+from dino4cells.classify.batch_effect import BatchEffect
 from dino4cells.report.data import FEATURE_NAMES
 from dino4cells.report.palette import COLOURS
+from dino4cells.report.text import visible
 
 INK, QUIET, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
 LONGEST_NAME = 26
@@ -50,7 +52,8 @@ def quiet_axes(axes: Axes, grid: str | None = None) -> None:
 
 def shorten(name: str, longest: int = LONGEST_NAME) -> str:
     """A name that fits an axis, and that matplotlib does not take for a formula."""
-    return (name if len(name) <= longest else name[: longest - 1].rstrip() + "…").replace("$", r"\$")
+    shown = visible(name)
+    return (shown if len(shown) <= longest else shown[: longest - 1].rstrip() + "…").replace("$", r"\$")
 
 
 def confusion_figure(scores: Scores) -> bytes:
@@ -127,9 +130,20 @@ def scores_figure(results: Mapping[str, Mapping[Classifier, CrossValidation]]) -
                 folds = [getattr(scores, field) for scores in result.fold_scores]
                 colour = COLOURS[0] if index == 0 else "#9aa5b1"
                 axes.barh(place, value, height=0.74, color=colour)
+                interval = result.pooled.intervals.get(field)
+                if interval:
+                    axes.plot(interval, [place, place], color=INK, linewidth=1.4, solid_capstyle="butt")
                 axes.plot(folds, [place] * len(folds), "o", markersize=3.2, color=INK, alpha=0.55, markeredgewidth=0)
                 weight = "bold" if index == 0 else "normal"
-                axes.text(max(value, *folds, 0.0) + 0.035, place, f"{value:.2f}", va="center", fontsize=9, color=INK, fontweight=weight)
+                axes.text(
+                    max(value, *folds, *(interval or ()), 0.0) + 0.035,
+                    place,
+                    f"{value:.2f}",
+                    va="center",
+                    fontsize=9,
+                    color=INK,
+                    fontweight=weight,
+                )
                 ticks.append(place)
                 names.append(f"{FEATURE_NAMES.get(name, shorten(name))} · {result.name.removesuffix(' (cosine)')}")
                 place += 1.0
@@ -141,4 +155,32 @@ def scores_figure(results: Mapping[str, Mapping[Classifier, CrossValidation]]) -
         axes.set_title(title, fontsize=10, color=INK, loc="left")
         axes.spines["left"].set_visible(False)
     all_axes[0].invert_yaxis()
+    return save(figure, "svg")
+
+
+def batch_figure(batch: BatchEffect, class_scores: Mapping[str, float], class_chance: float) -> bytes:
+    """SVG: beside each other how well the class is told (the more the better) and how well the group is (the less the better)."""
+    figure = new_figure(9.0, 0.95 + 0.3 * len(batch.scores))
+    panels: list[tuple[str, Mapping[str, float], float, float | None]] = [
+        ("class (more is better)", class_scores, class_chance, None),
+        (f"{shorten(batch.group_name)} (less is better)", batch.scores, batch.chance, batch.by_class),
+    ]
+    for place, (axes, (title, scores, chance, by_class)) in enumerate(zip(figure.subplots(1, 2, sharey=True), panels, strict=True)):
+        quiet_axes(axes, "x")
+        names = [name for name in batch.scores if name in scores]
+        for row, name in enumerate(names):
+            axes.barh(row, scores[name], height=0.72, color=(COLOURS[0], COLOURS[4])[place] if row == 0 else "#9aa5b1")
+            axes.text(
+                scores[name] + 0.02, row, f"{scores[name]:.2f}", va="center", fontsize=9, color=INK, fontweight="normal" if row else "bold"
+            )
+        axes.axvline(chance, color=COLOURS[1], linewidth=1.2, linestyle=(0, (4, 3)))
+        if by_class is not None:
+            axes.axvline(by_class, color=INK, linewidth=1.2, linestyle=(0, (1, 2)))
+        axes.set_xlim(0, 1.12)
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "0.25", "0.5", "0.75", "1"])
+        axes.set_yticks(range(len(names)), [FEATURE_NAMES.get(name, shorten(name)) for name in names], color=INK)
+        axes.set_title(title, fontsize=10, color=INK, loc="left")
+        axes.spines["left"].set_visible(False)
+        if place == 0:
+            axes.invert_yaxis()
     return save(figure, "svg")

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from dino4cells.classify import CrossValidation, Scores
+from dino4cells.classify.batch_effect import BatchEffect
 from dino4cells.report.data import FEATURE_NAMES, TRAINED, ReportData
 
+FAINT, STRONG = 0.1, 0.4  # of what can be told of the group beyond the class
 EVEN = 0.01  # differences of balanced accuracy below one point are called even
 
 
@@ -79,7 +81,7 @@ def findings(data: ReportData) -> list[str]:
                 f"The trained features are {word} the baseline '{FEATURE_NAMES[name]}' in balanced accuracy "
                 f"({trained.pooled.balanced_accuracy:.2f} and {baseline.pooled.balanced_accuracy:.2f}, {trained.name}): {advice}."
             )
-    found += plateau_warnings(data.loss, data.plateau)
+    found += plateau_warnings(data.log, data.plateau)
     return found
 
 
@@ -92,6 +94,22 @@ def plateau_warnings(records: Sequence[Mapping[str, float]], plateau: float | No
         f"The loss ends at {loss.end:.2f}, still at the plateau of {plateau:.2f} where the network says the same of every cell: "
         "train longer, or use the small-data preset."
     ]
+
+
+def about_batches(batch: BatchEffect, class_score: float, class_chance: float) -> str:
+    """What the prediction of the group means, in one sentence or two."""
+    name, score = batch.group_name, next(iter(batch.scores.values()))
+    numbers = f"balanced accuracy {score:.2f}, by guessing {batch.chance:.2f}, from the class alone {batch.by_class:.2f}"
+    if batch.excess < FAINT:
+        found = f"The {name} of a cell can hardly be told from its features ({numbers}): no batch effect is seen."
+    elif batch.excess < STRONG:
+        found = f"The {name} of a cell can be told in part from its features ({numbers}): a batch effect, beside what the classes share."
+    else:
+        found = (
+            f"The {name} of a cell can be told from its features ({numbers}): a strong batch effect; compare cells within one {name}, or "
+            f"normalize the features by {name}."
+        )
+    return f"{found} The class is told with {class_score:.2f} (by guessing {class_chance:.2f})."
 
 
 def most_confused(scores: Scores, count: int = 3) -> list[str]:

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from html import escape
-
 import numpy as np
 
-from dino4cells.classify import CrossValidation
-from dino4cells.report.curves import loss_curve
-from dino4cells.report.data import FEATURE_NAMES, TRAINED, ReportData
+from dino4cells.report.attention import attention_section
+from dino4cells.report.curves import loss_curve, schedule_curves, speed_curve
+from dino4cells.report.data import TRAINED, ReportData
 from dino4cells.report.elements import Fact, document, fact_table, folded, number_of_cells, plot, summary
-from dino4cells.report.figures import confusion_figure, scores_figure
-from dino4cells.report.findings import findings, headline, largest_class_scores, most_confused, summarize_loss
-from dino4cells.report.map_figures import map_by_class, map_by_group, map_class_by_class
+from dino4cells.report.figures import batch_figure, confusion_figure
+from dino4cells.report.findings import about_batches, findings, headline, largest_class_scores, most_confused, summarize_loss
+from dino4cells.report.map_figures import map_class_by_class
+from dino4cells.report.map_section import map_caption, map_section
+from dino4cells.report.score_table import scores_section
+from dino4cells.report.scripts import page_scripts
 from dino4cells.report.sheet import SheetRow, contact_sheet
+from dino4cells.report.text import escape
 
 
 def render_report(data: ReportData) -> str:
-    """The whole page as HTML, a few hundred kilobytes to a few megabytes; every text from the data is escaped.
+    """The whole page as HTML, a few megabytes; every text from the data is shown as text.
 
     Example:
         >>> page = render_report(ReportData("A < B", ["DNA"], np.asarray(["x", "y"]), results={}, split=""))
         >>> "<h1>A &lt; B</h1>" in page
         True
     """
-    sections = [_summary(data), _scores(data), _examples(data), _map(data), _confusion(data), _training(data), _origin(data)]
-    return document(data.title, sections, data.footer)
+    sheet = _examples(data)
+    sections = [
+        _summary(data), _map(data), sheet, scores_section(data), _confusion(data), _batches(data), _attention(data), _training(data),
+        _origin(data),
+    ]  # fmt: skip
+    return document(data.title, sections, data.footer, page_scripts(cell_map=data.cells is not None, sheet=bool(sheet)))
 
 
 def _summary(data: ReportData) -> str:
@@ -36,7 +42,7 @@ def _summary(data: ReportData) -> str:
     ]
     if data.groups is not None:
         facts.append(Fact("Groups", f"{len(np.unique(data.groups)):,}", f"values of {data.group_name}"))
-    loss = summarize_loss(data.loss)
+    loss = summarize_loss(data.log)
     if loss is not None:
         facts.append(Fact("Loss, start → end", f"{loss.start:.2f} → {loss.end:.2f}"))
     return summary(data.title, headline(data), facts, findings(data))
@@ -49,61 +55,6 @@ def _range_of_sizes(labels: np.ndarray) -> str:
     return f"{sizes.min():,} to {sizes.max():,} cells each" if sizes.min() < sizes.max() else f"{sizes[0]:,} cells each"
 
 
-def _scores(data: ReportData) -> str:
-    judged = [result for by_classifier in data.results.values() for result in by_classifier.values()]
-    if not judged:
-        return ""
-    classifiers = {result.classifier: result.name for result in judged}
-    table = {
-        name: [_three(by_classifier[classifier]) if classifier in by_classifier else None for classifier in classifiers]
-        for name, by_classifier in data.results.items()
-    }
-    best = [
-        [max(row[column][score] for row in table.values() if row[column] is not None) for score in range(3)]  # type: ignore[index]
-        for column in range(len(classifiers))
-    ]
-    body = ""
-    for name, row in table.items():
-        body += f"<tr{' class=trained' if name == TRAINED else ''}><td>{escape(FEATURE_NAMES.get(name, name))}</td>"
-        for scores, top in zip(row, best, strict=True):
-            body += _score_cells(scores, top if len(table) > 1 else None)
-        body += "</tr>"
-    guess = largest_class_scores(judged[0].pooled)
-    body += "<tr class=guess><td>always the largest class</td>" + _score_cells(guess, None) * len(classifiers) + "</tr>"
-    groups = "".join(f'<th class="first" colspan="3" scope="colgroup">{escape(name)}</th>' for name in classifiers.values())
-    columns = '<th class="first" scope="col">accuracy</th><th scope="col">balanced</th><th scope="col">macro F1</th>' * len(classifiers)
-    left_out = len(data.labels) - judged[0].pooled.cells
-    return (
-        "<h2>How well can the classes be told apart?</h2>\n"
-        f'<p class="quiet">{judged[0].pooled.cells:,} cells, each judged by a classifier that was fitted without it. '
-        f"Split: {escape(data.split)}.{f' {left_out:,} cells of classes that cannot be judged are left out.' if left_out else ''} "
-        "Balanced accuracy counts every class the same, however rare. The best of each column is blue.</p>\n"
-        f'<div class="scroll"><table class="scores"><thead><tr><th></th>{groups}</tr><tr><th scope="col">features</th>{columns}</tr>'
-        f"</thead><tbody>{body}</tbody></table></div>\n"
-        + plot(
-            scores_figure(data.results),
-            "svg+xml",
-            "Scores of features and classifiers",
-            "Dots: the folds. Dashed line: always guessing the largest class.",
-            wide=True,
-        )
-    )
-
-
-def _three(result: CrossValidation) -> tuple[float, float, float]:
-    return result.pooled.accuracy, result.pooled.balanced_accuracy, result.pooled.macro_f1
-
-
-def _score_cells(scores: tuple[float, float, float] | None, best: list[float] | None) -> str:
-    if scores is None:
-        return '<td class="first">&ndash;</td><td>&ndash;</td><td>&ndash;</td>'
-    cells = ""
-    for place, value in enumerate(scores):
-        names = [name for name, holds in (("first", place == 0), ("best", best is not None and value >= best[place])) if holds]
-        cells += f'<td{f""" class="{" ".join(names)}" """.rstrip() if names else ""}>{value:.3f}</td>'
-    return cells
-
-
 def _examples(data: ReportData) -> str:
     sizes = dict(zip(*(part.tolist() for part in np.unique(data.labels, return_counts=True)), strict=True))
     rows = [SheetRow(name, number_of_cells(int(sizes.get(name, 0))), images) for name, images in data.examples.items()]
@@ -111,34 +62,11 @@ def _examples(data: ReportData) -> str:
 
 
 def _map(data: ReportData) -> str:
-    if data.feature_map is None or not len(data.feature_map.rows):
+    if data.cells is None:
         return ""
-    method, note = data.feature_map.method, data.feature_map.note
-    what = "the axes are the two directions of largest variation"
-    if method == "UMAP":
-        what = "neighbours look alike to the network, and distances between islands mean little"
-    html = (
-        "<h2>Map of the features</h2>\n"
-        + plot(
-            map_by_class(data.feature_map, data.labels),
-            "png",
-            f"{method} of the features coloured by class",
-            f"{method} of the trained features: a dot is a cell, {what}. {note}".strip(),
-            wide=True,
-        )
-        + "\n<h3>Class by class</h3>\n"
-        + plot(map_class_by_class(data.feature_map, data.labels), "png", f"{method}, one panel for each class", "", wide=True)
-    )
-    if data.groups is not None:
-        html += f"\n<h3>By {escape(data.group_name)}</h3>\n" + plot(
-            map_by_group(data.feature_map, data.groups, data.group_name),
-            "png",
-            f"{method} of the features coloured by {data.group_name}",
-            f"The same map. Regions of one colour mean that cells of one {data.group_name} look alike to the network: a batch effect, "
-            f"unless that {data.group_name} also holds its own classes.",
-            width=640,
-        )
-    return html
+    plane = data.cells.plane
+    panels = plot(map_class_by_class(plane, data.labels), "png", f"{plane.method}, one panel for each class", "", wide=True)
+    return map_section(data.cells, map_caption(plane)) + f"<details><summary>Class by class, for print</summary>{panels}</details>\n"
 
 
 def _confusion(data: ReportData) -> str:
@@ -164,15 +92,48 @@ def _confusion(data: ReportData) -> str:
     return html
 
 
+def _batches(data: ReportData) -> str:
+    trained = next(iter(data.results.get(TRAINED, {}).values()), None)
+    if data.batch is None or trained is None:
+        return ""
+    classes = {name: result.pooled.balanced_accuracy for name, by in data.results.items() for result in list(by.values())[:1]}
+    chance = largest_class_scores(trained.pooled)[1]
+    name = data.batch.group_name
+    return (
+        f"<h2>Does {escape(name)} show in the features?</h2>\n"
+        f"<p>{escape(about_batches(data.batch, classes.get(TRAINED, 0.0), chance))}</p>\n"
+        + plot(
+            batch_figure(data.batch, classes, chance),
+            "svg+xml",
+            f"How well the class and {name} are told from each set of features",
+            f"{trained.name}. Class: cells of one {name} never in training and test at once. {name}: {data.batch.cells:,} cells of "
+            f"{data.batch.groups:,} split at random. Dashed: guessing. Dotted: who knows a cell's class alone.",
+            wide=True,
+        )
+    )
+
+
+def _attention(data: ReportData) -> str:
+    return "" if data.attention is None else attention_section(data.attention)
+
+
 def _training(data: ReportData) -> str:
-    if summarize_loss(data.loss) is None:
+    if summarize_loss(data.log) is None:
         return ""
     caption = "Lower means that the student predicts the teacher better; a curve that stays on the dashed line has learned nothing."
     if data.plateau is None:
         caption = "Lower means that the student predicts the teacher better."
-    return "<h2>Training</h2>\n" + plot(loss_curve(data.loss, data.plateau), "svg+xml", "Loss over the epochs", caption, wide=True)
+    html = "<h2>Training</h2>\n" + plot(loss_curve(data.log, data.plateau), "svg+xml", "Loss over the epochs", caption, wide=True)
+    schedules, speed = schedule_curves(data.log), speed_curve(data.log) if any("data_wait" in record for record in data.log) else None
+    if schedules:
+        what = "Learning rate, weight decay, momentum and temperature of the teacher over the images seen"
+        html += "\n<h3>Schedules</h3>\n" + plot(schedules, "svg+xml", what, "", wide=True)
+    if speed:
+        html += "\n<h3>Speed, and waiting for images</h3>\n" + plot(speed, "svg+xml", "Images per second, share of waiting", "", wide=True)
+    return html
 
 
 def _origin(data: ReportData) -> str:
-    shown = fact_table(data.artifacts, code=True) + folded("Settings", data.settings)
-    return f"<h2>Where things are</h2>\n{shown}" if shown else ""
+    run = f"<h2>What was run</h2>\n{fact_table(data.run)}{folded('Settings', data.settings)}" if data.run or data.settings else ""
+    places = f"<h2>Where things are</h2>\n{fact_table(data.artifacts, code=True)}" if data.artifacts else ""
+    return run + places

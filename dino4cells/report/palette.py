@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# Okabe and Ito (2008) without yellow, which vanishes on white: seven colours, and five shapes for what seven colours cannot tell.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
-MARKERS = ("o", "^", "s", "D", "P")
+# Okabe and Ito (2008) without yellow, which vanishes on white, and grey for black, which vanishes on black: seven colours, and five
+# shapes for what seven colours cannot tell.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A7A7A")
+MARKERS = ("circle", "triangle", "square", "diamond", "star")
+PALE = "#c3c8ce"
 
 # Words in a channel's name and the colour that such a stain usually gets (red, green, blue in 0..1).
 _STAINS: tuple[tuple[tuple[str, ...], tuple[float, float, float]], ...] = (
@@ -20,11 +22,6 @@ _STAINS: tuple[tuple[tuple[str, ...], tuple[float, float, float]], ...] = (
     (("golgi",), (1.0, 0.3, 0.9)),
 )
 _SPARE = ((1.0, 0.15, 0.1), (0.0, 1.0, 0.2), (0.15, 0.35, 1.0), (1.0, 0.9, 0.0), (1.0, 0.2, 0.9), (0.0, 0.9, 0.9), (1.0, 0.5, 0.0))
-
-
-def class_style(index: int) -> tuple[str, str]:
-    """Colour and matplotlib marker of a class: 35 different pairs, then again from the start."""
-    return COLOURS[index % len(COLOURS)], MARKERS[index // len(COLOURS) % len(MARKERS)]
 
 
 def channel_colours(channels: Sequence[str]) -> list[tuple[float, float, float]]:

@@ -1,20 +1,21 @@
-"""The contact sheet: a few cells in each row, merged and channel by channel."""
+"""The contact sheet: a few cells in each row, whose channels are shown, hidden and brightened by the reader (`sheet.js`)."""
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 
-from dino4cells.report.cells import merge, stretch, stretch_limits, strip_png
-from dino4cells.report.elements import image
+from dino4cells.report.cells import stretch, stretch_limits
 from dino4cells.report.palette import channel_colours, css
+from dino4cells.report.pictures import fitted, sheet_jpeg
+from dino4cells.report.text import data_block, escape
 
-MOST_EXAMPLES = 4
-SHEET_WIDTH = 690  # CSS pixels for the pictures of one row
-SHEET_TILES = 12
+MOST_EXAMPLES = 8
+TILE_PIXELS = 96
+SHOWN_PIXELS = 88  # CSS
 
 
 @dataclass(frozen=True)
@@ -43,40 +44,43 @@ def contact_sheet(rows: Sequence[SheetRow], channels: Sequence[str]) -> str:
     if not shown:
         return ""
     limits = stretch_limits((picture for row in shown for picture in row.images), channels)
-    columns = _columns(channels)
-    count = min(cells_in_a_row(channels), max(len(row.images) for row in shown))
-    side = max(max(picture.shape[1:]) for row in shown for picture in row.images[:count])
-    tile = min(96, max(56, SHEET_WIDTH // (columns * count)))
-    head = "<th></th>" + ("<th scope=col>merged</th>" if len(channels) > 1 else "")
-    for channel, colour in zip(channels, channel_colours(channels), strict=True):
-        swatch = f'<span class="swatch" style="background:{css(colour)}"></span>' if len(channels) > 1 else ""
-        head += f"<th scope=col>{swatch}{escape(channel)}</th>"
-    body = ""
-    for row in shown:
-        stretched = [stretch(picture, limits) for picture in row.images[:count]]
-        body += f"<tr><th scope=row>{escape(row.name)}<small>{escape(row.more)}</small></th>"
-        width = tile * len(stretched)
-        if len(channels) > 1:
-            merged = [merge(picture, channels) for picture in stretched]
-            body += f"<td>{image(strip_png(merged, side), 'png', f'{row.name}, merged', width)}</td>"
-        for index, channel in enumerate(channels):
-            planes = [picture[index] for picture in stretched]
-            body += f"<td>{image(strip_png(planes, side), 'png', f'{row.name}, {channel}', width)}</td>"
-        body += "</tr>"
-    same = "the same cell" if count == 1 else f"the same {count} cells"
-    dots = "; dots mark the colour of a channel in the merged picture" if len(channels) > 1 else ""
+    largest = max(max(picture.shape[1:]) for row in shown for picture in row.images)
+    tile = min(largest, TILE_PIXELS)
+    colours = channel_colours(channels)
+    content = {
+        "tile": tile,
+        "channels": [{"name": channel, "colour": colour} for channel, colour in zip(channels, colours, strict=True)],
+        "rows": [{"picture": _picture(row, limits, tile, largest)} for row in shown],
+    }
+    toggles = "".join(
+        f'<label><input type="checkbox" id="channel-{number}" checked><span class="swatch" style="background:{css(colour)}"></span>'
+        f"<bdi>{escape(channel)}</bdi></label>"
+        for number, (channel, colour) in enumerate(zip(channels, colours, strict=True))
+    )
+    switches = f'<fieldset class="channels"><legend>Channels</legend>{toggles}</fieldset>' if len(channels) > 1 else ""
+    body = "".join(
+        f"<tr><th scope=row><bdi>{escape(row.name)}</bdi><small>{escape(row.more)}</small></th><td>"
+        f'<canvas id="sheet-{number}" role="img" aria-label="{escape(f"{row.name}: {len(row.images)} cells")}" '
+        f'style="width:{SHOWN_PIXELS * len(row.images)}px"></canvas></td></tr>'
+        for number, row in enumerate(shown)
+    )
     return (
         "<h2>Example cells</h2>\n"
-        f'<p class="quiet">In a row, every column shows {same}{dots}. Black and white mean the same intensity in all rows, '
-        "so brightness can be compared.</p>\n"
-        f'<div class="scroll"><table class="cells"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        '<p class="quiet">Cells of each row drawn at random, all channels in their colours, added up as light adds. Black and white mean '
+        "the same intensity in all rows, so brightness can be compared. A channel alone is grey.</p>\n"
+        f'<div class="controls">{switches}'
+        '<label>Contrast <input type="range" id="sheet-contrast" min="0.5" max="6" step="0.1" value="1"> '
+        '<output id="contrast-value" for="sheet-contrast">×1.0</output></label>'
+        '<label>Black below <input type="range" id="sheet-black" min="0" max="60" step="1" value="0"> '
+        '<output id="black-value" for="sheet-black">0 %</output></label>'
+        '<button type="button" id="sheet-reset">As at first</button></div>\n'
+        '<div class="scroll" tabindex="0" role="region" aria-label="Example cells">'
+        f'<table class="cells"><tbody>{body}</tbody></table></div>\n' + data_block("sheet-data", content)
     )
 
 
-def cells_in_a_row(channels: Sequence[str]) -> int:
-    """Cells of a row that are shown: fewer with more channels."""
-    return min(max(1, SHEET_TILES // _columns(channels)), MOST_EXAMPLES)
-
-
-def _columns(channels: Sequence[str]) -> int:
-    return len(channels) + (len(channels) > 1)
+def _picture(row: SheetRow, limits: np.ndarray, tile: int, largest: int) -> str:
+    """A grey JPEG as a data URL: the cells from left to right, the channels from top to bottom."""
+    cells_NCHW = [np.round(255 * stretch(fitted(image, tile, largest), limits)).astype(np.uint8) for image in row.images]
+    tiles = [cell[channel] for channel in range(len(limits)) for cell in cells_NCHW]
+    return f"data:image/jpeg;base64,{b64encode(sheet_jpeg(tiles, len(row.images), quality=85)).decode('ascii')}"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 CSS = """
-:root { color-scheme: light dark; --ink: #1d2125; --quiet: #5f6972; --line: #dfe3e7; --page: #ffffff; --card: #f6f7f9;
+:root { color-scheme: light dark; --ink: #1d2125; --quiet: #5f6972; --line: #dfe3e7; --edge: #8b949d; --page: #ffffff; --card: #f6f7f9;
   --accent: #0072b2; --warn: #fff6e5; --warn-line: #e69f00; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 28px 20px 48px; max-width: 940px; background: var(--page); color: var(--ink);
+body { margin: 0 auto; padding: 28px 20px 48px; max-width: 1060px; background: var(--page); color: var(--ink);
   font: 15px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif; }
 h1 { margin: 0 0 6px; font-size: 27px; line-height: 1.2; letter-spacing: -.01em; overflow-wrap: anywhere; }
 h2 { margin: 44px 0 6px; padding-top: 14px; border-top: 1px solid var(--line); font-size: 19px; line-height: 1.3; }
@@ -29,6 +29,7 @@ table { border-collapse: collapse; }
 .scores { width: 100%; font-variant-numeric: tabular-nums; }
 .scores th, .scores td { padding: 7px 10px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 .scores th:first-child, .scores td:first-child { text-align: left; padding-left: 2px; }
+.scores td small { display: block; font-weight: 400; font-size: 12px; color: var(--quiet); line-height: 1.2; }
 .scores thead th { font-weight: 600; font-size: 13px; color: var(--quiet); }
 .scores thead tr:first-child th { color: var(--ink); border-bottom: none; padding-bottom: 0; text-align: left; }
 .scores .first { padding-left: 26px; }
@@ -40,7 +41,7 @@ table { border-collapse: collapse; }
   min-width: 122px; max-width: 150px; line-height: 1.3; overflow-wrap: break-word; padding-right: 12px; z-index: 1; }
 .cells tbody th small { display: block; font-weight: 400; color: var(--quiet); }
 .cells td { padding: 2px 8px 2px 0; line-height: 0; }
-.cells img { border-radius: 3px; background: #000; }
+.cells img, .cells td canvas { border-radius: 3px; background: #000; image-rendering: auto; }
 .swatch { display: inline-block; width: 11px; height: 11px; border-radius: 50%; margin-right: 5px; vertical-align: -1px; }
 .where td { padding: 5px 18px 5px 0; vertical-align: top; border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
 .where td:first-child { white-space: nowrap; color: var(--quiet); }
@@ -49,10 +50,81 @@ code { overflow-wrap: anywhere; }
 pre { background: var(--card); border-radius: 8px; padding: 12px 16px; overflow-x: auto; margin: 8px 0; }
 details { margin: 12px 0; }
 summary { cursor: pointer; color: var(--accent); }
+.skip { position: absolute; left: -999px; top: 4px; background: var(--page); padding: 6px 12px; z-index: 9; }
+.skip:focus { left: 8px; }
+main:focus { outline: none; }
+:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; border-radius: 4px; }
+a { color: var(--accent); }
+.contents { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 8px 0 -18px; font-size: 14px; }
+.controls { display: flex; flex-wrap: wrap; gap: 8px 18px; align-items: center; margin: 12px 0; }
+.controls label { display: inline-flex; gap: 6px; align-items: center; }
+button, select, input[type=search], textarea { font: inherit; color: var(--ink); background: var(--card); border: 1px solid var(--edge);
+  border-radius: 6px; padding: 4px 10px; }
+button { cursor: pointer; }
+button:hover { border-color: var(--accent); }
+.tools { display: inline-flex; }
+.tools button { border-radius: 0; margin-left: -1px; min-width: 34px; }
+.tools button:first-child { border-radius: 6px 0 0 6px; }
+.tools button:last-child { border-radius: 0 6px 6px 0; }
+.tools button[aria-pressed=true] { background: var(--accent); border-color: var(--accent); color: var(--page); }
+input[type=range], input[type=checkbox] { accent-color: var(--accent); }
+output { min-width: 3.2em; font-variant-numeric: tabular-nums; color: var(--quiet); font-size: 13.5px; }
+fieldset.channels { display: flex; flex-wrap: wrap; gap: 4px 16px; border: 1px solid var(--line); border-radius: 8px; margin: 0;
+  padding: 4px 12px 7px; }
+fieldset.channels legend { color: var(--quiet); font-size: 13px; padding: 0 4px; }
+.atlas { display: grid; grid-template-columns: minmax(0, 1fr) 250px; gap: 18px; }
+#map-figure { min-height: 600px; border: 1px solid var(--line); border-radius: 8px; overflow: hidden; }
+.atlas aside { display: flex; flex-direction: column; gap: 12px; max-height: 602px; }
+#map-card { min-height: 200px; flex: 0 1 auto; overflow-y: auto; }
+#map-card canvas { border-radius: 6px; display: block; background: #000; }
+#map-card dl { margin: 8px 0 0; display: grid;
+  grid-template-columns: auto minmax(0, 1fr); gap: 1px 10px; font-size: 13px; line-height: 1.4; }
+#map-card dt { color: var(--quiet); max-width: 110px; overflow-wrap: anywhere; }
+#map-card dd { margin: 0; overflow-wrap: anywhere; unicode-bidi: isolate; }
+#map-card dd:first-of-type { font-weight: 600; }
+.no-picture { display: grid; place-items: center; text-align: center; width: 84px; min-height: 44px; font-size: 11.5px; line-height: 1.25;
+  color: var(--quiet); background: var(--card); border-radius: 6px; padding: 4px; }
+#map-legend { flex: 1 0 210px; min-height: 0; overflow-y: auto; border-top: 1px solid var(--line); }
+#map-legend h3 { margin: 8px 0 4px; font-size: 13.5px; overflow-wrap: anywhere; }
+#map-legend ul { list-style: none; margin: 0; padding: 0; }
+#map-legend button, #map-legend .others { display: flex; width: 100%; gap: 7px; align-items: center; text-align: left; font-size: 13px;
+  line-height: 1.3; padding: 2px 6px; border-color: transparent; background: none; }
+#map-legend button:hover { border-color: var(--edge); }
+#map-legend button[aria-pressed=true] { border-color: var(--accent); background: var(--card); font-weight: 600; }
+#map-legend button span { flex: 1; overflow-wrap: anywhere; unicode-bidi: isolate; }
+#map-legend small { color: var(--quiet); font-variant-numeric: tabular-nums; }
+#map-legend svg { width: 12px; height: 12px; flex: none; }
+.scale { height: 12px; border-radius: 3px; margin: 6px; }
+.ends { display: flex; justify-content: space-between; margin: 0 6px; font-size: 12.5px; color: var(--quiet); }
+.gallery { list-style: none; display: flex; flex-wrap: wrap; gap: 8px 6px; margin: 8px 0; padding: 0; }
+.gallery button { display: flex; flex-direction: column; width: 88px; padding: 6px; font-size: 12px; line-height: 1.25; text-align: left;
+  border-color: transparent; background: none; height: 100%; }
+.gallery button:hover { border-color: var(--edge); }
+.gallery button.other { border: 2px dashed var(--warn-line); padding: 5px; }
+.gallery li:first-child { border-right: 1px solid var(--line); padding-right: 6px; }
+.gallery canvas { border-radius: 4px; background: #000; }
+.gallery .no-picture { min-height: 84px; }
+.gallery span[dir] { overflow-wrap: anywhere; unicode-bidi: isolate; margin-top: 4px; }
+.gallery small { color: var(--quiet); }
+#map-selection .scroll { max-height: 420px; overflow: auto; border: 1px solid var(--line); border-radius: 8px; }
+.list { font-size: 13px; line-height: 1.35; width: 100%; }
+.list th { position: sticky; top: 0; background: var(--card); text-align: left; padding: 5px 10px; white-space: nowrap; z-index: 1; }
+.list td { padding: 3px 10px; border-top: 1px solid var(--line); max-width: 260px; overflow: hidden;
+  text-overflow: ellipsis; white-space: nowrap; unicode-bidi: isolate; }
+.list canvas { border-radius: 3px; display: block; background: #000; }
+#selection-copy textarea { display: block; width: 100%; margin: 4px 0 10px;
+  font: 12px/1.4 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 footer { margin-top: 40px; color: var(--quiet); font-size: 13px; }
 @media screen and (prefers-color-scheme: dark) {
-  :root { --ink: #e4e7ea; --quiet: #9aa4ad; --line: #343a40; --page: #15181b; --card: #1f2428; --accent: #6cb8e6; --warn: #33290f; }
+  :root { --ink: #e4e7ea; --quiet: #9aa4ad; --line: #343a40; --edge: #6b747d; --page: #15181b; --card: #1f2428; --accent: #6cb8e6;
+    --warn: #33290f; }
   .plot img { filter: invert(.92) hue-rotate(180deg); }
+}
+@media (max-width: 760px) {
+  .atlas { grid-template-columns: minmax(0, 1fr); }
+  .atlas aside { max-height: none; }
+  #map-card { min-height: 0; }
+  #map-legend { max-height: 220px; }
 }
 @media (max-width: 600px) {
   body { padding: 18px 14px 36px; }
@@ -65,5 +137,6 @@ footer { margin-top: 40px; color: var(--quiet); font-size: 13px; }
   figure, .facts div, .warnings li, tr { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
   .scroll { overflow: visible; }
+  .controls, .contents, .skip, #map-help { display: none; }
 }
 """

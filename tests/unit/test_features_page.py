@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from html_page import Page
+from html_page import Page, is_picture
 
 from dino4cells.artifacts import SingleFile
 from dino4cells.data.metadata import Metadata, read_metadata
@@ -47,19 +49,31 @@ def features(frame: pd.DataFrame, channels: tuple[str, ...] = (), failed: tuple[
     return Features(table, dino, {}, card, SingleFile("s3://bucket/features", "f" * 64))
 
 
-def alternatives(page: Page) -> list[str]:
-    return [image["alt"] or "" for image in page.images()]
+def coloured_by(page: Page) -> list[str]:
+    """The columns that the map offers, the first chosen one first."""
+    data = json.loads(page.data["map-data"])
+    options = [int(attributes["value"] or "") for tag, attributes in page.tags if tag == "option"]
+    options.sort(key=lambda place: place != data["first"])
+    return [data["columns"][place]["name"] for place in options]
+
+
+def sheet(page: Page) -> list[str]:
+    """What the rows of the contact sheet are called."""
+    return [attributes["aria-label"] or "" for tag, attributes in page.tags if tag == "canvas"]
 
 
 def test_page_holds_maps_example_cells_and_what_was_extracted(cells: Metadata) -> None:
     assert cells.channels is not None
-    page = Page(features_page(features(cells.frame, cells.channels), cells))
+    html = features_page(features(cells.frame, cells.channels), cells)
+    page = Page(html)
     page.assert_complete_and_alone()
-    for column in ("protein_location", "cell_type", "plate"):
-        assert f"PCA of the features coloured by {column}" in alternatives(page)
+    for column in ("protein_location", "cell_type", "plate", "cluster of features (7-means)"):
+        assert column in coloured_by(page)
     for name in cells.frame["protein_location"].unique():
-        assert f"{name}, merged" in alternatives(page)
-        assert f"{name}, nucleus" in alternatives(page)
+        assert f"{name}: 6 cells" in sheet(page)
+    assert all(f"<bdi>{channel}</bdi>" in html for channel in cells.channels)
+    portraits = json.loads(page.data["map-data"])["portraits"]
+    assert is_picture(base64.b64decode(portraits["sheets"][0].split(",", 1)[1]))
     for words in ("42 cells, each described by 6 numbers", "Features of cells", "123", "s3://bucket/model", "batch effect"):
         assert words in page.text
     assert "nan" not in page.text.lower()
@@ -77,7 +91,7 @@ def test_labels_columns_and_reasons_are_shown_as_text() -> None:
     assert "<i>damaged</i>" in page.text
     only = Page(features_page(features(pd.DataFrame({"<b>kind": ["x<u>", "y"] * 15})), None))
     only.assert_complete_and_alone()
-    assert "By <b>kind" in only.text
+    assert coloured_by(only)[0] == "<b>kind"
 
 
 def test_labels_in_the_contact_sheet_are_shown_as_text(cells: Metadata) -> None:
@@ -93,13 +107,14 @@ def test_page_of_one_to_three_cells_is_a_page(cells: Metadata, count: int) -> No
     page = Page(features_page(features(few.frame, cells.channels or ()), few))
     page.assert_complete_and_alone()
     assert "too few for UMAP" in page.text
-    assert any(name.endswith("merged") for name in alternatives(page))
+    assert sheet(page)
 
 
 def test_one_class_and_no_other_column_is_one_map() -> None:
     page = Page(features_page(features(pd.DataFrame({"cell_type": ["HeLa"] * 20})), None))
     page.assert_complete_and_alone()
-    assert alternatives(page) == ["PCA of the features coloured by cell_type"]
+    assert page.images() == []
+    assert coloured_by(page)[0] == "cell_type"
 
 
 def test_failed_cells_are_counted_and_the_first_reasons_shown(cells: Metadata) -> None:
@@ -117,6 +132,7 @@ def test_page_without_a_single_feature_says_so(cells: Metadata) -> None:
     page.assert_complete_and_alone()
     assert "No image could be read" in page.text
     assert page.images() == []
+    assert page.scripts == {}
 
 
 def test_collapsed_features_are_told() -> None:
@@ -131,7 +147,7 @@ def test_cells_without_labels_are_shown_at_random_by_their_numbers(cells: Metada
     page = Page(features_page(features(bare.frame, cells.channels or ()), bare))
     page.assert_complete_and_alone()
     assert "at random" in page.text
-    assert "PCA of the features" in alternatives(page)
+    assert coloured_by(page) == ["cluster of features (2-means)"]
 
 
 def test_another_table_or_images_that_are_gone_leave_a_page_without_pictures(cells: Metadata, tmp_path: Path) -> None:
@@ -141,7 +157,7 @@ def test_another_table_or_images_that_are_gone_leave_a_page_without_pictures(cel
     gone = Page(features_page(table, replace(cells, root=str(tmp_path))))
     gone.assert_complete_and_alone()
     assert "There are no pictures of cells" in gone.text
-    assert not any(name.endswith("merged") for name in alternatives(gone))
+    assert sheet(gone) == []
 
 
 def test_page_of_a_file_in_the_published_layout(cells: Metadata, tmp_path: Path) -> None:
@@ -153,18 +169,21 @@ def test_page_of_a_file_in_the_published_layout(cells: Metadata, tmp_path: Path)
     page.assert_complete_and_alone()
     assert "Features of features.pth" in page.text
     assert "has no features in row 4" in page.text
-    assert len(page.images()) == 3  # by location, each location alone, by cell type
+    assert {"protein_location", "cell_type"} <= set(coloured_by(page))
     with_pictures = Page(features_page(read_features(url), cells))
-    assert "Cytosol, protein" in alternatives(with_pictures)
+    assert any(name.startswith("Cytosol: ") for name in sheet(with_pictures))
 
 
-def test_large_table_is_sampled_and_its_many_classes_put_together() -> None:
+def test_cells_of_a_large_table_are_all_on_the_map_and_of_its_many_classes_the_common_ones_get_panels() -> None:
     random = np.random.default_rng(0)
     frame = pd.DataFrame({"treatment": [f"drug {number}" for number in random.integers(0, 300, 20_000)]})
     page = Page(features_page(features(frame), None))
     page.assert_complete_and_alone()
-    assert "of 20,000 cells, in the proportions of the classes" in page.text
-    assert "The rarest of 300 values are pale" in page.text
+    data = json.loads(page.data["map-data"])
+    assert data["count"] == 20_000
+    assert len(data["columns"][0]["values"]) == 300
+    assert data["neighbours"]["among"] == pytest.approx(5_000, abs=50)
+    assert [image["alt"] for image in page.images()] == ["PCA, value by value"]
 
 
 def test_classes_come_before_groups_and_columns_that_tell_nothing_are_left() -> None:

@@ -1,0 +1,421 @@
+// The map of the features: Bokeh draws it; this fills in the data, shows the cell under the pointer, its neighbours, and the selected cells.
+
+(() => {
+  const data = dataBlock("map-data");
+  if (!data) return;
+
+  // ---- What is known about the cells
+
+  const count = data.count;
+  const x = unpacked(data.x), y = unpacked(data.y);
+  const columns = data.columns.map((column) => {
+    if (column.kind === "number") {
+      const numbers = unpacked(column.numbers);
+      return { ...column, numbers, text: (cell) => (Number.isFinite(numbers[cell]) ? String(numbers[cell]) : "") };
+    }
+    if (column.kind === "text") return { ...column, text: (cell) => column.prefix + column.texts[cell] };
+    const codes = unpacked(column.codes);
+    const sizes = new Array(column.values.length).fill(0);
+    for (const code of codes) sizes[code] += 1;
+    return { ...column, codes, sizes, text: (cell) => column.values[codes[cell]] };
+  });
+  const label = columns[data.first];
+  const titleColumns = ["file", "Image_Name", "ID"].map((name) => columns.find((column) => column.name === name)).filter(Boolean);
+  const title = (cell) => (titleColumns.length ? titleColumns[0].text(cell) : `cell ${counted(cell + 1)}`);
+
+  // ---- Pictures
+
+  const portraits = data.portraits;
+  const pictureOf = new Int32Array(count).fill(-1);
+  if (portraits) unpacked(portraits.places).forEach((place, number) => { pictureOf[place] = number; });
+  const sheets = new Map();
+
+  function sheet(number) {
+    if (!sheets.has(number)) sheets.set(number, loaded(portraits.sheets[number]));
+    return sheets.get(number);
+  }
+
+  // A canvas with the picture of a cell, or a box that says that it has none.
+  function picture(cell, size) {
+    const number = pictureOf[cell];
+    if (number < 0) return element("span", { class: "no-picture" }, portraits ? "no picture of this cell in the page" : "no pictures");
+    const side = portraits.side, perSheet = portraits.columns ** 2, place = number % perSheet;
+    const canvas = element("canvas", {
+      width: side, height: side, role: "img", "aria-label": visible(`${title(cell)}, ${label.text(cell)}`),
+    });
+    canvas.style.width = canvas.style.height = `${size}px`;
+    sheet(Math.floor(number / perSheet)).then((image) => {
+      const left = (place % portraits.columns) * side, top = Math.floor(place / portraits.columns) * side;
+      canvas.getContext("2d").drawImage(image, left, top, side, side, 0, 0, side, side);
+    });
+    return canvas;
+  }
+
+  function facts(cell) {
+    const list = element("dl");
+    for (const column of [label, ...columns.filter((other) => other !== label)]) {
+      const text = column.text(cell);
+      if (text !== "") list.append(element("dt", {}, column.name), element("dd", { dir: "auto" }, text));
+    }
+    return list;
+  }
+
+  // ---- Colours: at most 35 values have a colour and a shape of their own, numbers and more values lie along a scale
+
+  const MOST = data.colours.length * data.markers.length;
+
+  function style(column) {
+    if (column.kind === "number") {
+      const known = Array.from(column.numbers).filter(Number.isFinite).sort((a, b) => a - b);
+      const low = known[Math.floor(0.01 * (known.length - 1))], high = known[Math.ceil(0.99 * (known.length - 1))];
+      return { values: column.numbers, low, high: high > low ? high : low + 1, scale: true };
+    }
+    const order = column.values.map((_, code) => code);
+    const common = order.length <= MOST ? order : [...order].sort((a, b) => column.sizes[b] - column.sizes[a] || a - b).slice(0, MOST - 1);
+    const rank = new Int32Array(order.length).fill(-1);
+    [...common].sort((a, b) => a - b).forEach((code, place) => { rank[code] = place; });
+    return { rank, kept: common.length };
+  }
+
+  const look = (rank) =>
+    rank < 0
+      ? { colour: data.pale, marker: "circle" }
+      : {
+          colour: data.colours[rank % data.colours.length],
+          marker: data.markers[Math.floor(rank / data.colours.length) % data.markers.length],
+        };
+
+  const SHAPES = {
+    circle: "M6 1a5 5 0 1 0 .01 0z", triangle: "M6 1l5.5 10H.5z", square: "M1.5 1.5h9v9h-9z", diamond: "M6 0l5 6-5 6-5-6z",
+    star: "M6 0l1.6 4.2 4.4.2-3.4 2.8 1.2 4.4L6 9.1l-3.8 2.5 1.2-4.4L0 4.4l4.4-.2z",
+  };
+
+  function swatch({ colour, marker }) {
+    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    svg.setAttribute("viewBox", "0 0 12 12");
+    svg.setAttribute("aria-hidden", "true");
+    const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+    path.setAttribute("d", SHAPES[marker]);
+    path.setAttribute("fill", colour);
+    svg.append(path);
+    return svg;
+  }
+
+  Bokeh.embed.embed_item(dataBlock("map-drawing"), "map-figure").then(() => {
+    const drawn = Bokeh.documents[Bokeh.documents.length - 1];
+    const [plot, source, near, here, mapper, dots] = ["plot", "cells", "near", "here", "colours", "dots"].map((name) =>
+      drawn.get_model_by_name(name),
+    );
+    const tool = (name) => drawn.get_model_by_name(name);
+    const viridis = mapper.palette;
+    const figure = byId("map-figure"), status = byId("map-card"), legend = byId("map-legend");
+
+    // ---- Colour by a column
+
+    const size = Math.min(9, Math.max(3.5, 260 / Math.sqrt(count)));
+    for (const glyph of [dots.glyph, dots.selection_glyph, dots.nonselection_glyph]) glyph.size = { value: size };
+
+    function colourBy(column) {
+      const chosen = style(column);
+      const shapes = new Array(count).fill("circle");
+      let values;
+      if (chosen.scale) {
+        values = chosen.values;
+        mapper.setv({ palette: viridis, low: chosen.low, high: chosen.high });
+      } else {
+        values = new Float32Array(count);
+        for (let cell = 0; cell < count; cell++) {
+          const rank = chosen.rank[column.codes[cell]];
+          values[cell] = rank < 0 ? chosen.kept : rank;
+          shapes[cell] = look(rank).marker;
+        }
+        const palette = Array.from({ length: chosen.kept }, (_, rank) => look(rank).colour);
+        palette.push(data.pale);
+        mapper.setv({ palette, low: -0.5, high: chosen.kept + 0.5 });
+      }
+      source.data = { x, y, value: values, shape: shapes };
+      drawLegend(column, chosen);
+      describeSelection();
+    }
+
+    function drawLegend(column, chosen) {
+      legend.replaceChildren(element("h3", {}, column.name));
+      if (chosen.scale) {
+        const bar = element("div", { class: "scale" });
+        bar.style.background = `linear-gradient(to right, ${viridis.filter((_, place) => place % 32 === 0 || place === 255).map(css).join(", ")})`;
+        const digits = (value) => Number(value.toPrecision(4)).toLocaleString("en-US");
+        legend.append(bar, element("div", { class: "ends" }, element("span", {}, digits(chosen.low)), element("span", {}, digits(chosen.high))));
+        legend.append(element("p", { class: "quiet" }, "From the 1st to the 99th percentile; pale: no number."));
+        return;
+      }
+      const list = element("ul");
+      column.values.forEach((value, code) => {
+        if (chosen.rank[code] < 0) return;
+        const button = element("button", { type: "button", "aria-pressed": "false", dir: "auto" });
+        button.append(swatch(look(chosen.rank[code])), element("span", {}, value), element("small", {}, counted(column.sizes[code])));
+        button.addEventListener("click", () => {
+          const on = button.getAttribute("aria-pressed") === "true";
+          select(on ? [] : placesWhere((cell) => column.codes[cell] === code));
+          button.setAttribute("aria-pressed", String(!on));
+        });
+        list.append(element("li", {}, button));
+      });
+      const others = column.values.length - chosen.kept;
+      if (others > 0) list.append(element("li", { class: "others" }, swatch(look(-1)), element("span", {}, `${counted(others)} rarer values`)));
+      legend.append(list);
+    }
+
+    const css = (colour) => (typeof colour === "number" ? `#${(colour >>> 8).toString(16).padStart(6, "0")}` : colour);
+
+    function placesWhere(holds) {
+      const found = [];
+      for (let cell = 0; cell < count; cell++) if (holds(cell)) found.push(cell);
+      return found;
+    }
+
+    byId("map-colour").addEventListener("change", (event) => colourBy(columns[Number(event.target.value)]));
+
+    // ---- The cell under the pointer or the keyboard's
+
+    let shown = -1;
+
+    function show(cell, alsoHere = 0) {
+      if (cell === shown) return;
+      shown = cell;
+      here.data = { x: [x[cell]], y: [y[cell]] };
+      status.replaceChildren(picture(cell, 128), facts(cell));
+      if (alsoHere > 0) status.append(element("p", { class: "quiet" }, `${cells(alsoHere)} more at this point.`));
+    }
+
+    // The cell drawn last lies on top.
+    const topmost = (indices) => indices[indices.length - 1];
+
+    source.inspect.connect(() => {
+      const under = source.inspected.indices;
+      if (under.length) show(topmost(under), under.length - 1);
+    });
+
+    // ---- Selection
+
+    let pressed = null, moved = false;
+    figure.addEventListener("pointerdown", (event) => { pressed = [event.clientX, event.clientY]; moved = false; }, true);
+    figure.addEventListener("pointermove", (event) => {
+      if (pressed && Math.hypot(event.clientX - pressed[0], event.clientY - pressed[1]) > 5) moved = true;
+    }, true);
+
+    let own = false, before = [];
+
+    function select(indices) {
+      own = true;
+      source.selected.indices = indices;
+      own = false;
+      selectionChanged();
+    }
+
+    source.selected.properties.indices.change.connect(() => {
+      if (own) return;
+      const indices = source.selected.indices;
+      if (pressed && !moved && indices.length) {
+        const cell = indices.includes(shown) ? shown : topmost(indices);
+        show(cell);
+        showNeighbours(cell);
+        return select(before);  // a click is no selection
+      }
+      for (const button of legend.querySelectorAll("button")) button.setAttribute("aria-pressed", "false");
+      selectionChanged();
+    });
+
+    const ROWS = 100;
+
+    function selectionChanged() {
+      const chosen = source.selected.indices;
+      before = chosen;
+      byId("map-selection").hidden = chosen.length === 0;
+      byId("selection-copy").hidden = true;
+      byId("selection-count").textContent = `${cells(chosen.length)} of ${counted(count)}`;
+      describeSelection();
+      const table = byId("selection-table");
+      table.replaceChildren();
+      if (!chosen.length) return;
+      const head = element("tr", {}, element("th", { scope: "col" }, "picture"));
+      columns.forEach((column) => head.append(element("th", { scope: "col" }, column.name)));
+      const body = element("tbody");
+      for (const cell of chosen.slice(0, ROWS)) {
+        const row = element("tr", {}, element("td", {}, picture(cell, 40)));
+        columns.forEach((column) => row.append(element("td", { dir: "auto" }, column.text(cell))));
+        body.append(row);
+      }
+      table.append(element("thead", {}, head), body);
+      const more = chosen.length - ROWS;
+      byId("selection-more").textContent = more > 0 ? `And ${cells(more)} more; the CSV has all.` : "";
+    }
+
+    function describeSelection() {
+      const column = columns[Number(byId("map-colour").value)];
+      const text = byId("selection-values");
+      text.textContent = "";
+      if (column.kind !== "category" || !source.selected.indices.length) return;
+      const sums = new Map();
+      for (const cell of source.selected.indices) sums.set(column.codes[cell], (sums.get(column.codes[cell]) || 0) + 1);
+      const parts = [...sums].sort((a, b) => b[1] - a[1]);
+      text.textContent = visible(parts.slice(0, 6).map(([code, number]) => `${column.values[code]} ${counted(number)}`).join(" · "));
+      if (parts.length > 6) text.textContent += ` · ${counted(parts.length - 6)} more values`;
+    }
+
+    // A spreadsheet takes text that begins with one of these for a formula; behind an apostrophe it is text.
+    function csvCell(text, isNumber) {
+      const inert = !isNumber && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+      return /[",\n\r]/.test(inert) ? `"${inert.replaceAll('"', '""')}"` : inert;
+    }
+
+    function csv() {
+      const lines = [columns.map((column) => csvCell(column.name, false)).join(",")];
+      for (const cell of source.selected.indices) {
+        lines.push(columns.map((column) => csvCell(column.text(cell), column.kind === "number")).join(","));
+      }
+      return `${lines.join("\r\n")}\r\n`;
+    }
+
+    byId("selection-save").addEventListener("click", () => {
+      const address = URL.createObjectURL(new Blob([csv()], { type: "text/csv" }));
+      const link = element("a", { href: address, download: "selected-cells.csv" });
+      document.body.append(link);
+      link.click();
+      link.remove();
+      setTimeout(() => URL.revokeObjectURL(address), 60000);
+    });
+    byId("selection-text").addEventListener("click", () => {
+      const copy = byId("selection-copy");
+      copy.hidden = false;
+      copy.querySelector("textarea").value = csv();
+      copy.querySelector("textarea").select();
+    });
+    byId("selection-end").addEventListener("click", () => endSelection());
+
+    function endSelection() {
+      for (const button of legend.querySelectorAll("button")) button.setAttribute("aria-pressed", "false");
+      near.data = { x: [], y: [] };
+      select([]);
+      figure.focus();
+    }
+
+    byId("map-find").addEventListener("change", (event) => {
+      const words = event.target.value.trim().toLowerCase();
+      select(words ? placesWhere((cell) => columns.some((column) => column.text(cell).toLowerCase().includes(words))) : []);
+      if (words && !source.selected.indices.length) status.replaceChildren(element("p", {}, `No cell has “${words}”.`));
+      else if (words) show(source.selected.indices[0]);
+    });
+
+    // ---- Nearest neighbours
+
+    const found = data.neighbours;
+    const codes = found ? unpacked(found.codes) : null, places = found ? unpacked(found.places) : null;
+    const distances = found ? unpacked(found.distances) : null;
+
+    function showNeighbours(cell) {
+      if (!found) return;
+      const list = byId("neighbours-list");
+      list.replaceChildren(card(cell, "this cell"));
+      const ringed = [];
+      for (let rank = 0; rank < found.each; rank++) {
+        const at = cell * found.each + rank, other = places[codes[at]];
+        ringed.push(other);
+        list.append(card(other, (distances[at] / 32767).toFixed(3), label.text(other) !== label.text(cell)));
+      }
+      near.data = { x: ringed.map((other) => x[other]), y: ringed.map((other) => y[other]) };
+      const among = found.among < count ? `the ${cells(found.among)} ${portraits ? "with a picture" : "of a sample"}` : `all ${cells(count)}`;
+      byId("neighbours-note").textContent = visible(
+        `Of ${title(cell)}, among ${among}, by the cosine of their features: 0 is the same direction, 1 no resemblance. ` +
+        `Framed: another ${label.name}. Rings mark them on the map.`,
+      );
+      byId("map-neighbours").hidden = false;
+    }
+
+    function card(cell, words, other = false) {
+      const button = element("button", { type: "button", class: other ? "other" : "" }, picture(cell, 74));
+      button.append(element("span", { dir: "auto" }, label.text(cell)), element("small", {}, words));
+      button.addEventListener("click", () => { show(cell); showNeighbours(cell); });
+      return element("li", {}, button);
+    }
+
+    // ---- Tools
+
+    const tools = document.querySelectorAll("[data-tool]");
+
+    function use(name) {
+      for (const other of ["lasso", "box", "move"]) tool(other).active = other === name;
+      for (const button of tools) button.setAttribute("aria-pressed", String(button.dataset.tool === name));
+    }
+
+    for (const button of tools) button.addEventListener("click", () => use(button.dataset.tool));
+
+    const whole = { x: ends(x), y: ends(y) };
+
+    function ends(values) {
+      let low = Infinity, high = -Infinity;
+      for (const value of values) { if (value < low) low = value; if (value > high) high = value; }
+      const margin = 0.04 * (high - low) || 1;
+      return [low - margin, high + margin];
+    }
+
+    function zoom(factor) {
+      for (const range of [plot.x_range, plot.y_range]) {
+        const middle = (range.start + range.end) / 2, half = ((range.end - range.start) / 2) * factor;
+        range.setv({ start: middle - half, end: middle + half });
+      }
+    }
+
+    function reset() {
+      plot.x_range.setv({ start: whole.x[0], end: whole.x[1] });
+      plot.y_range.setv({ start: whole.y[0], end: whole.y[1] });
+    }
+
+    for (const button of document.querySelectorAll("[data-zoom]")) {
+      button.addEventListener("click", () => ({ in: () => zoom(0.7), out: () => zoom(1 / 0.7), reset })[button.dataset.zoom]());
+    }
+
+    // ---- Keyboard: from cell to cell in the direction of the arrow
+
+    const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+
+    function step(direction) {
+      const across = plot.x_range.end - plot.x_range.start, up = plot.y_range.end - plot.y_range.start;
+      const from = shown < 0 ? [(plot.x_range.start + plot.x_range.end) / 2, (plot.y_range.start + plot.y_range.end) / 2] : [x[shown], y[shown]];
+      let best = -1, least = Infinity;
+      for (let cell = 0; cell < count; cell++) {
+        const right = (x[cell] - from[0]) / across, above = (y[cell] - from[1]) / up;
+        const along = right * direction[0] + above * direction[1], aside = Math.abs(right * direction[1]) + Math.abs(above * direction[0]);
+        if (cell !== shown && (shown < 0 || (along > 1e-6 && aside <= along))) {
+          const way = shown < 0 ? Math.hypot(right, above) : along + 2 * aside;
+          if (way < least) { least = way; best = cell; }
+        }
+      }
+      if (best >= 0) show(best);
+    }
+
+    figure.addEventListener("keydown", (event) => {
+      if (DIRECTIONS[event.key]) step(DIRECTIONS[event.key]);
+      else if (event.key === "Enter" && shown >= 0) showNeighbours(shown);
+      else if (event.key === "Escape") endSelection();
+      else return;
+      event.preventDefault();
+      event.stopPropagation();
+    }, true);
+
+    // ---- Light and dark, and the start
+
+    const dark = window.matchMedia("(prefers-color-scheme: dark)");
+
+    function ink() {
+      const colour = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
+      for (const name of ["near-rings", "here-rings"]) drawn.get_model_by_name(name).glyph.line_color = { value: colour };
+    }
+
+    dark.addEventListener("change", ink);
+    ink();
+    reset();
+    colourBy(label);
+    use(window.matchMedia("(pointer: coarse)").matches ? "" : "lasso");
+    document.documentElement.dataset.map = "drawn";
+  });
+})();

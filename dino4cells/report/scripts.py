@@ -1,0 +1,28 @@
+"""The scripts of the pages: Bokeh's, from the installed package, and the small ones beside this file; each stands in the page itself."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+
+def page_scripts(*, cell_map: bool, sheet: bool) -> list[str]:
+    """What a page runs, in order.
+
+    Args:
+        cell_map: whether it has the interactive map.
+        sheet: whether it has the contact sheet.
+    """
+    own = [name for name, wanted in (("map.js", cell_map), ("sheet.js", sheet)) if wanted]
+    if not own:
+        return []
+    return [*(_bokeh() if cell_map else []), "\n".join(_read(name) for name in ("page.js", *own))]
+
+
+def _bokeh() -> list[str]:
+    from bokeh.resources import Resources
+
+    return [str(script) for script in Resources("inline", components=["bokeh", "bokeh-gl"], log_level="warn").js_raw]
+
+
+def _read(name: str) -> str:
+    return (resources.files("dino4cells.report") / name).read_text(encoding="utf-8")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from dino4cells import storage
 from dino4cells.artifacts import open_artifact
 from dino4cells.classify.evaluate import KIND, METRICS, REPORT
+from dino4cells.classify.wording import beside, compared
 from dino4cells.features.store import load_features_card
 from dino4cells.models.artifact import artifact_of, load_card
 
@@ -33,7 +35,7 @@ def print_summary(classification: str, *, features: str, model: str | None, seco
     facts = [
         ("cells", f"{card.rows:,}" + (f", {card.failed_rows:,} unreadable" if card.failed_rows else "")),
         ("channels", f"{len(card.channels)}: {', '.join(card.channels)}" if card.channels else "not known"),
-        ("classes", f"{len(metrics['classes'])} ({metrics['label']}): {', '.join(metrics['classes'])}"),
+        ("classes", f"{len(metrics['classes'])} ({metrics['label']}): {escape(', '.join(metrics['classes']))}"),
     ]
     trained = artifact_of(model) if model else None
     if trained:
@@ -55,7 +57,7 @@ def print_summary(classification: str, *, features: str, model: str | None, seco
         console.print()
         console.print(_nearest(metrics["nearest_not_same"]))
     for warning in metrics["warnings"]:
-        console.print(f"[yellow]note:[/yellow] {warning}")
+        console.print(f"[yellow]note:[/yellow] {escape(warning)}")
     console.print()
     places = [
         ("report", storage.join(classification, REPORT)),
@@ -79,11 +81,7 @@ def _scores(metrics: Metrics) -> Table:
         for score in ("accuracy", "balanced", "macro F1"):
             table.add_column(f"{classifier}\n{score}", justify="right")
     for name, results in metrics["results"].items():
-        cells = [
-            _beside(results[kind][score], results[kind]["intervals"][score]).replace(" [", "\n[")
-            for kind in ("knn", "linear")
-            for score in SCORES
-        ]
+        cells = [beside(results[kind][score], results[kind]["intervals"][score], "\n") for kind in ("knn", "linear") for score in SCORES]
         table.add_row(ROWS[name], *cells, style="bold" if name == "trained" else None)
     return table
 
@@ -95,7 +93,7 @@ def _nearest(nearest: Metrics) -> Table:
     table.add_column("trained is better by", justify="right")
     for name, found in nearest["results"].items():
         better = nearest["differences"].get(name)
-        cells = _beside(found["accuracy"], found["interval"]), _beside(better["value"], better["interval"]) if better else ""
+        cells = beside(found["accuracy"], found["interval"]), beside(better["value"], better["interval"]) if better else ""
         table.add_row(ROWS[name], *cells, style="bold" if name == "trained" else None)
     table.add_row("chance", f"{nearest['chance']:.3f}", "")
     table.caption = f"{nearest['judged']:,} profiles judged, {nearest['not_judged']:,} whose class occurs nowhere else are not"
@@ -106,20 +104,8 @@ def _nearest(nearest: Metrics) -> Table:
 def _differences(metrics: Metrics) -> Iterator[str]:
     """A sentence for each classifier: by how much the trained features are better than every baseline."""
     for kind, title in (("knn", f"{metrics['neighbours']}-NN"), ("linear", "linear probe")):
-        compared = [
-            _compared(ROWS[name], by_classifier[kind]["balanced_accuracy"]) for name, by_classifier in metrics["differences"].items()
+        sentences = [
+            compared(ROWS[name], by_classifier[kind]["balanced_accuracy"]) for name, by_classifier in metrics["differences"].items()
         ]
-        if compared:
-            yield f"{title}, balanced accuracy: {'; '.join(compared)}"
-
-
-def _compared(name: str, difference: Metrics) -> str:
-    value, (low, high) = difference["value"], difference["interval"]
-    if value < 0:
-        return f"worse than {name} by {_beside(-value, (-high, -low))}"
-    return f"better than {name} by {_beside(value, (low, high))}"
-
-
-def _beside(value: float, interval: Sequence[float]) -> str:
-    """A score and its interval, such as `0.826 [0.81, 0.84]`."""
-    return f"{value:.3f} [{interval[0]:.2f}, {interval[1]:.2f}]"
+        if sentences:
+            yield f"{title}, balanced accuracy: {'; '.join(sentences)}"

@@ -120,6 +120,10 @@ class Difference:
         """Of two scores whose difference is `value`, from what each is in the same resamples."""
         return cls(value, interval(draws - others))
 
+    def json(self) -> dict[str, object]:
+        """As `metrics.json` has it."""
+        return {"value": self.value, "interval": list(self.interval)}
+
 
 def warn_of_few(groups_N: NDArray[np.str_] | None, group_name: str) -> tuple[str, ...]:
     """A sentence for the user where intervals rest on few groups."""

@@ -47,7 +47,7 @@ class NearestNotSame:
             "chance": self.task.chance,
             "resampled": self.task.resamples.description,
             "results": {name: {"accuracy": found.accuracy, "interval": list(found.interval)} for name, found in self.results.items()},
-            "differences": {name: _difference(found) for name, found in self.results[TRAINED].differences.items()},
+            "differences": {name: found.json() for name, found in self.results[TRAINED].differences.items()},
         }
 
 
@@ -98,8 +98,7 @@ class Evaluation:
             },
             "differences": {
                 name: {
-                    classifier: {score: _difference(found) for score, found in by_score.items()}
-                    for classifier, by_score in by_classifier.items()
+                    classifier: {score: found.json() for score, found in by_score.items()} for classifier, by_score in by_classifier.items()
                 }
                 for name, by_classifier in self.differences.items()
             },
@@ -166,10 +165,6 @@ def _by_class(scores: Scores) -> list[dict[str, object]]:
         for place, name in enumerate(scores.classes)
         if cells[place]
     ]
-
-
-def _difference(found: Difference) -> dict[str, object]:
-    return {"value": found.value, "interval": list(found.interval)}
 
 
 def _placed(values: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:

@@ -29,5 +29,28 @@ def focal_loss(logits_NK: torch.Tensor, targets_NK: torch.Tensor, alpha: float =
     return -alphas_NK * torch.sigmoid(-signed_NK) ** gamma * F.logsigmoid(signed_NK)
 
 
+def balanced_weights(targets_NK: torch.Tensor, several: bool) -> torch.Tensor:
+    """What the losses of each cell count, so that every class weighs the same; their mean over the cells is 1.
+
+    One class a cell: N / (K n_k) for the cells of class k, as scikit-learn's `class_weight="balanced"`, of the K classes that occur.
+    Several labels: of each label, N / (2 n_k) for the cells that have it and N / (2 (N − n_k)) for the others.
+
+    Args:
+        targets_NK: zeros and ones of all training cells.
+        several: whether a cell may have several labels.
+
+    Returns:
+        (N, 1), or (N, K) where a cell may have several labels.
+    """
+    cells, having_K = len(targets_NK), targets_NK.sum(dim=0)
+    if several:
+        with_K, without_K = cells / (2 * having_K.clamp(min=1)), cells / (2 * (cells - having_K).clamp(min=1))
+        # A label that all cells have, or none, has nothing to be balanced with.
+        varies_K = (having_K > 0) & (having_K < cells)
+        return torch.where(varies_K, torch.where(targets_NK > 0, with_K, without_K), torch.ones_like(targets_NK))
+    weight_K = cells / (int((having_K > 0).sum()) * having_K.clamp(min=1))
+    return (targets_NK @ weight_K)[:, None]
+
+
 LOSSES = {"BCEWithLogitsLoss": binary_cross_entropy, "BCELoss": binary_cross_entropy, "focal_loss": focal_loss}
 """Elementwise losses by their names in the configuration; training takes the mean over cells and classes."""

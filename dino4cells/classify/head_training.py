@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dino4cells.classify.classifier import Classifier
 from dino4cells.classify.inputs import Inputs
 from dino4cells.classify.labels import Task
-from dino4cells.classify.losses import LOSSES
+from dino4cells.classify.losses import LOSSES, balanced_weights
 from dino4cells.classify.scores import Floats, HeadScores, head_scores
 from dino4cells.config import ClassificationConfig
 from dino4cells.data.sampler import SampleOrder, SampleStream
@@ -118,6 +118,7 @@ class HeadTraining:
         self.classifier, self.task, self.train, self.valid = classifier, task, train, valid
         self.settings, self.group, self.precision = settings, group, precision
         self.targets_NK = torch.from_numpy(train.targets_NK).to(group.device)
+        self.weights_NK = balanced_weights(self.targets_NK, task.several) if _weighs_classes(settings) else None
         self.order = sample_order(train.targets_NK, settings.balance)
         self.batch_size = _batch_size(settings, len(self.order), group)
         total = self._stream(0).total
@@ -148,6 +149,8 @@ class HeadTraining:
         with self._mixed_precision():
             logits_BK = self._over_ranks(inputs)
         losses_BK = LOSSES[self.settings.loss](logits_BK, self.targets_NK[rows_B])
+        if self.weights_NK is not None:
+            losses_BK = losses_BK * self.weights_NK[rows_B]
         # DDP takes a plain mean over processes; every cell weighs the same, also where one has fewer, because images could not be read.
         cells = sum_over_ranks(torch.tensor(float(len(rows_B)), device=self.group.device)).clamp(min=1)
         loss = losses_BK.sum() / losses_BK.shape[1] * self.group.world_size / cells
@@ -290,6 +293,15 @@ def _batch_size(settings: ClassificationConfig, epoch: int, group: ProcessGroup)
     if not largest:
         raise ConfigError(f"--processes: {group.world_size} processes share {epoch} training cells of an epoch; start at most {epoch}.")
     return min(settings.batch_size_per_gpu * group.world_size, largest)
+
+
+def _weighs_classes(settings: ClassificationConfig) -> bool:
+    if settings.class_weights == "balanced" and settings.balance:
+        raise ConfigError(
+            "classification.class_weights is balanced and classification.balance is true, which draws every class equally often already; "
+            "set balance to false, or class_weights to none."
+        )
+    return settings.class_weights == "balanced"
 
 
 def _optimizer(classifier: Classifier, settings: ClassificationConfig) -> torch.optim.Optimizer:

@@ -45,6 +45,7 @@ class Assembly:
     parts: dict[str, Part]
     backbone: NetworkCard | None
     model_fingerprint: str
+    channels: tuple[str, ...]
     data: str
     split: str
     warnings: tuple[str, ...]
@@ -85,6 +86,7 @@ def on_features(config: Config, features: str | None, group: ProcessGroup) -> As
         parts=_parts(kept, inputs, targets),
         backbone=None,
         model_fingerprint=next((cells.model_fingerprint for cells in tables if cells.model_fingerprint), ""),
+        channels=tables[0].channels,
         data=tables[0].source,
         split=division.description,
         warnings=warnings,
@@ -131,6 +133,7 @@ def on_images(config: Config, data: str | None, model: TrainedModel | None, grou
         parts=_parts(kept, inputs, targets),
         backbone=card,
         model_fingerprint=model.artifact.fingerprint if model is not None else "",
+        channels=card.channels,
         data=kept["train"].source,
         split=division.description,
         warnings=warnings,

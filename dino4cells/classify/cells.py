@@ -50,12 +50,14 @@ class FeatureCells:
     Attributes:
         values_ND: float32.
         model_fingerprint: of the model that the features come from; empty where nobody knows.
+        channels: of that model.
     """
 
     frame: pd.DataFrame
     values_ND: NDArray[np.float32]
     source: str
     model_fingerprint: str
+    channels: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -109,7 +111,7 @@ def read_feature_cells(url: str, config: Config) -> FeatureCells:
         DataError: no cell has features.
     """
     features = read_features(url, config)
-    cells = FeatureCells(features.metadata, features.dino, url, features.card.model_fingerprint)
+    cells = FeatureCells(features.metadata, features.dino, url, features.card.model_fingerprint, features.card.channels)
     readable_N = np.isfinite(cells.values_ND).all(axis=1)
     if not readable_N.any():
         raise DataError(f"{url}: no cell has features, because no image could be read; mend the images and extract again.")

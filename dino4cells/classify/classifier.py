@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from dino4cells.artifacts import Artifact, ArtifactWriter, open_artifact
+from dino4cells.classify.calibration import probabilities_of
 from dino4cells.classify.heads import HeadKind, build_head
 from dino4cells.classify.id_files import is_torch_file
 from dino4cells.classify.labels import Task
@@ -96,7 +97,11 @@ class ClassifierCard(BaseModel):
     features: int = Field(description="Features that the head takes.")
     averaged: bool = Field(description="Whether features were averaged over the cells of an ID.")
     model_fingerprint: str = Field(description="Of the model that the features come from; empty where nobody knows.")
+    channels: tuple[str, ...] = Field(default=(), description="Channels of that model, in order; empty where nobody knows.")
     backbone: NetworkCard | None = Field(description="The backbone inside, of a classifier of images.")
+    temperatures: tuple[float, ...] = Field(
+        default=(1.0,), description="What logits are divided by before they become probabilities: one, or one for each label."
+    )
     epochs: float = Field(description="Epochs that were trained.")
     kept_epoch: float = Field(description="Epoch whose weights these are.")
     samples_seen: int
@@ -110,6 +115,10 @@ class ClassifierCard(BaseModel):
     def task(self) -> Task:
         """What is predicted."""
         return Task(self.classes, self.several, self.columns)
+
+    def probabilities(self, logits_NK: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, K), calibrated: softmax of one class a cell, sigmoid of each of several labels."""
+        return probabilities_of(logits_NK, self.temperatures, self.several)
 
 
 @dataclass(frozen=True)
@@ -136,7 +145,7 @@ def load_classifier(url: str) -> TrainedClassifier:
 
     Example:
         >>> trained = load_classifier("runs/cells/classifier")  # doctest: +SKIP
-        >>> probabilities = trained.network(torch.zeros(2, trained.card.features)).sigmoid()  # doctest: +SKIP
+        >>> probabilities = trained.card.probabilities(trained.network(torch.zeros(2, 192)).detach().numpy())  # doctest: +SKIP
     """
     artifact = open_artifact(url, KIND)
     try:

@@ -1,4 +1,4 @@
-"""Which cells train a classifier, which validate it and which test it: given files, or a random part.
+"""Which cells train a classifier, which validate it and which test it: given files, a column, or a random part.
 
 A file of the split is a table of its own (features; on images a CSV), or names the `ID`s of its cells in one table of all.
 """
@@ -14,6 +14,7 @@ import pandas as pd
 
 from dino4cells import storage
 from dino4cells.classify.cells import AnyCells, ids_of
+from dino4cells.classify.given_split import parts_in
 from dino4cells.classify.id_files import ID, ids_of_table, ids_of_torch_file, is_torch_file, listed_ids
 from dino4cells.config import Config
 from dino4cells.errors import ArtifactError, ConfigError, DataError
@@ -85,6 +86,8 @@ class _Divider(Generic[AnyCells]):
         self.warnings: list[str] = []
 
     def division(self) -> Division[AnyCells]:
+        if self.config.classification.split:
+            return self._by_column(self.config.classification.split)
         if self.urls["valid"] and not self.urls["train"]:
             raise ConfigError(f"{self._place('valid')} is given without {self.keys['train']}; name the training cells too, or neither.")
         train = self._given("train") if self.urls["train"] else self._all()
@@ -101,6 +104,25 @@ class _Divider(Generic[AnyCells]):
                 raise DataError(f"{cells.source}: leaves no cell for {part}; correct {self.keys[part]} ({self.urls[part]}).")
         self._tell_shared_ids(train, valid)
         return Division(train, valid, test, description, tuple(self.warnings))
+
+    def _by_column(self, column: str) -> Division[AnyCells]:
+        """The parts that a column of the table of all cells gives; without cells that validate, some of those that train do."""
+        named = next((self.keys[part] for part in PARTS if self.urls[part]), None)
+        if named:
+            raise ConfigError(
+                f"{self.config.where(SECTION, 'split')}: the split is given by the column '{column}' and by {named}; keep one of the two."
+            )
+        cells = self._all()
+        parts_N = parts_in(cells.frame, column, cells.source)
+        train, valid, test = (cells.take(np.flatnonzero(parts_N == part)) for part in PARTS)
+        if not len(train):
+            raise DataError(f"{cells.source}: the column '{column}' says train of no cell; correct it, or leave split out.")
+        description = f"given by the column {column}"
+        if not len(valid):
+            train, valid, how = self._held_out(train)
+            description = f"{description}; of its training cells, {how}"
+        self._tell_shared_ids(train, valid)
+        return Division(train, valid, test if len(test) else None, description, tuple(self.warnings))
 
     def _all(self) -> AnyCells:
         if self._whole_cells is None:
@@ -192,10 +214,12 @@ class _Divider(Generic[AnyCells]):
         return cells.take(np.flatnonzero(~is_valid_N)), cells.take(np.flatnonzero(is_valid_N)), description
 
     def _tell_shared_ids(self, train: AnyCells, valid: AnyCells) -> None:
-        if ID in train.frame and ID in valid.frame:
-            shared = set(train.frame[ID].astype(str)) & set(valid.frame[ID].astype(str))
+        for column, plural in {ID: "IDs", **({group: f"values of {group}"} if (group := self.config.classification.group) else {})}.items():
+            if column not in train.frame or column not in valid.frame:
+                continue
+            shared = set(train.frame[column].astype(str)) & set(valid.frame[column].astype(str))
             if shared:
                 self.warnings.append(
-                    f"{len(shared):,} IDs (the first: {min(shared)!r}) are in training and in validation, so that its score is too good; "
-                    "split by ID."
+                    f"{len(shared):,} {plural} (the first: {min(shared)!r}) are in training and in validation, so that its score is too "
+                    f"good; split by {column}."
                 )

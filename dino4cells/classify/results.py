@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 
 from dino4cells.artifacts import ArtifactWriter
 from dino4cells.classify import classifier as artifact
 from dino4cells.classify.assembly import Assembly, Part
 from dino4cells.classify.classifier import ClassifierCard, save_classifier
+from dino4cells.classify.judgement import Judgement
 from dino4cells.classify.labels import Task
-from dino4cells.classify.scores import Floats, HeadScores, head_scores
+from dino4cells.classify.scores import Floats, HeadScores
 from dino4cells.config import Config
 
 SEPARATOR = "; "
@@ -31,6 +31,7 @@ def write(
     run: Assembly,
     records: Sequence[Mapping[str, float]],
     logits: Mapping[str, Floats],
+    judgement: Judgement,
 ) -> None:
     """Write the classifier artifact.
 
@@ -41,55 +42,72 @@ def write(
         run: the cells and the trained classifier.
         records: lines of `log.jsonl`.
         logits: (N, K) of the cells of every part; NaN where an image could not be read.
+        judgement: how well they are predicted.
     """
     with ArtifactWriter(output, artifact.KIND) as writer:
         save_classifier(writer, card, run.classifier)
-        frames = [_predictions(name, run.task, part, logits[name]) for name, part in run.parts.items()]
+        frames = [_predictions(name, card, part, logits[name]) for name, part in run.parts.items()]
         pd.concat(frames, ignore_index=True).to_parquet(writer.path(artifact.PREDICTIONS), index=False)
-        writer.write_text(artifact.METRICS, json.dumps(_metrics(card, run, logits), indent=2) + "\n")
+        writer.write_text(artifact.METRICS, json.dumps(_metrics(card, run, judgement), indent=2) + "\n")
         writer.write_text(artifact.CONFIG, config.to_yaml())
         writer.write_text(artifact.LOG, "".join(json.dumps(record) + "\n" for record in records))
 
 
-def _metrics(card: ClassifierCard, run: Assembly, logits: Mapping[str, Floats]) -> dict[str, object]:
-    """`metrics.json`: scores of every part, of all classes together and of each."""
-    scores: dict[str, HeadScores] = {}
-    judged: dict[str, int] = {}
-    for name, part in run.parts.items():
-        rows = part.labelled.known_N & np.isfinite(logits[name]).all(axis=1)
-        judged[name] = int(rows.sum())
-        if judged[name]:
-            scores[name] = head_scores(run.task, logits[name][rows], part.labelled.targets_NK[rows])
+def _metrics(card: ClassifierCard, run: Assembly, judgement: Judgement) -> dict[str, object]:
+    """`metrics.json`: scores of every part, of all classes together and of each, with intervals and beside baselines."""
+    parts = judgement.parts
     return {
         "labels": list(run.task.columns),
         "classes": list(run.task.classes),
         "several": run.task.several,
         "split": run.split,
         "cells": {name: len(part.cells) for name, part in run.parts.items()},
-        "judged": judged,
+        "judged": {name: parts[name].cells if name in parts else 0 for name in run.parts},
         "epochs": card.epochs,
         "kept_epoch": card.kept_epoch,
-        "scores": {name: found.values for name, found in scores.items()},
-        "by_class": {name: list(found.by_class) for name, found in scores.items()},
-        "warnings": list(run.warnings),
+        "scores": {name: part.scores.values for name, part in parts.items()},
+        "intervals": {name: _intervals(part.scores) for name, part in parts.items()},
+        "resampled": {name: part.resampled for name, part in parts.items()},
+        "baselines": {
+            name: {other: {"scores": scores.values, "intervals": _intervals(scores)} for other, scores in part.baselines.items()}
+            for name, part in parts.items()
+            if part.baselines
+        },
+        "differences": {
+            name: {other: {score: found.json() for score, found in by_score.items()} for other, by_score in part.differences().items()}
+            for name, part in parts.items()
+            if part.baselines
+        },
+        "calibration": {name: part.calibration.json() for name, part in parts.items()},
+        "by_class": {name: list(part.scores.by_class) for name, part in parts.items()},
+        "warnings": [*run.warnings, *judgement.warnings],
     }
 
 
-def _predictions(name: str, task: Task, part: Part, logits_NK: Floats) -> pd.DataFrame:
-    """A row for every cell: its part, its label, what was predicted, and the probability of each class."""
+def _intervals(scores: HeadScores) -> dict[str, list[float]]:
+    return {name: list(found) for name, found in scores.intervals.items()}
+
+
+def _predictions(name: str, card: ClassifierCard, part: Part, logits_NK: Floats) -> pd.DataFrame:
+    """A row for every cell: its part, its label, what was predicted, and the calibrated probability of each class."""
     frame: pd.DataFrame = part.cells.frame[[column for column in ("file", "ID") if column in part.cells.frame]].copy()
     frame["part"] = name
-    probabilities_NK = torch.from_numpy(logits_NK).sigmoid().numpy()
+    frame["label"] = named(card.task, part.labelled.targets_NK > 0, part.labelled.known_N)
+    return with_predictions(frame, card, logits_NK)
+
+
+def with_predictions(frame: pd.DataFrame, card: ClassifierCard, logits_NK: Floats) -> pd.DataFrame:
+    """The table with `prediction` and `probability_…` of every class; nothing where logits are NaN."""
     readable_N = np.asarray(np.isfinite(logits_NK).all(axis=1))
-    chosen_NK = logits_NK > 0 if task.several else np.eye(len(task.classes), dtype=bool)[np.nan_to_num(logits_NK).argmax(axis=1)]
-    frame["label"] = _named(task, part.labelled.targets_NK > 0, part.labelled.known_N)
-    frame["prediction"] = _named(task, chosen_NK, readable_N)
-    columns = {f"probability_{label}": probabilities_NK[:, index] for index, label in enumerate(task.classes)}
-    joined: pd.DataFrame = frame.join(pd.DataFrame(columns, index=frame.index))
+    chosen_NK = logits_NK > 0 if card.several else np.eye(len(card.classes), dtype=bool)[np.nan_to_num(logits_NK).argmax(axis=1)]
+    probabilities_NK = card.probabilities(logits_NK)
+    columns = {f"probability_{label}": probabilities_NK[:, index] for index, label in enumerate(card.classes)}
+    added = pd.DataFrame({"prediction": named(card.task, chosen_NK, readable_N), **columns}, index=frame.index)
+    joined: pd.DataFrame = frame.join(added)
     return joined
 
 
-def _named(task: Task, chosen_NK: np.ndarray, known_N: np.ndarray) -> list[str | None]:
+def named(task: Task, chosen_NK: np.ndarray, known_N: np.ndarray) -> list[str | None]:
     """The names of each cell's classes; nothing where they are not known."""
     names = np.asarray(task.classes, dtype=object)
     return [SEPARATOR.join(names[row]) if known else None for row, known in zip(chosen_NK, known_N, strict=True)]

@@ -15,6 +15,7 @@ from dino4cells.classify.assembly import Assembly, on_features, on_images
 from dino4cells.classify.classifier import ClassifierCard
 from dino4cells.classify.head_training import HeadTraining, Progressed, ResumePlace, predict
 from dino4cells.classify.heads import HeadKind
+from dino4cells.classify.judgement import judge
 from dino4cells.classify.results import write
 from dino4cells.config import Config
 from dino4cells.models.artifact import TrainedModel
@@ -61,6 +62,7 @@ def train_classifier(
     seconds = time.monotonic() - started
     classes = len(run.task.classes)
     logits = {name: predict(run.classifier, part.labelled.inputs, classes, group, run.precision) for name, part in run.parts.items()}
+    judgement = judge(run, logits, wanted)
     card = ClassifierCard(
         classes=run.task.classes,
         several=run.task.several,
@@ -69,7 +71,9 @@ def train_classifier(
         features=len(run.classifier.mean_D),
         averaged=wanted.whole_images and wanted.use_pretrained_features,
         model_fingerprint=run.model_fingerprint,
+        channels=run.channels,
         backbone=run.backbone,
+        temperatures=judgement.temperatures,
         epochs=progressed.seen / epoch_length,
         kept_epoch=progressed.best_epoch,
         samples_seen=progressed.seen,
@@ -80,7 +84,7 @@ def train_classifier(
         versions={"dino4cells": dino4cells.__version__, "torch": torch.__version__, "python": platform.python_version()},
     )
     if group.is_first:
-        write(output, config, card, run, progressed.records, logits)
+        write(output, config, card, run, progressed.records, logits, judgement)
         storage.remove(resume_directory)
     return card
 

@@ -75,7 +75,7 @@ def test_the_handbooks_command_trains_a_head_that_tells_cell_lines_apart(dino4ce
     # The saved classifier takes features as they are extracted.
     trained = load_classifier(str(output))
     rows = [features.metadata["file"].tolist().index(file) for file in valid["file"]]
-    probabilities = trained.network(torch.from_numpy(features.dino[rows])).sigmoid().detach().numpy()
+    probabilities = trained.card.probabilities(trained.network(torch.from_numpy(features.dino[rows])).detach().numpy())
     columns = [f"probability_{name}" for name in trained.card.classes]
     np.testing.assert_allclose(probabilities, valid[columns].to_numpy(), atol=1e-6)
     assert sorted(open_artifact(str(output), KIND).names) == [

@@ -1,0 +1,123 @@
+"""How a trained head is judged: scores with intervals beside baselines, and probabilities calibrated on the cells that validate.
+
+Dimensions: N cells, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from dino4cells.classify.assembly import Assembly, Part
+from dino4cells.classify.baselines import GUESSING, PROBE, ProbeBaseline, guesses
+from dino4cells.classify.bootstrap import Difference, Resamples, warn_of_few
+from dino4cells.classify.calibration import Calibration, fit_temperatures, probabilities_of
+from dino4cells.classify.inputs import FeatureInputs
+from dino4cells.classify.scores import Floats, HeadScores, head_scores
+from dino4cells.config import ClassificationConfig
+
+JUDGED_BESIDE = ("valid", "test")
+"""Parts whose scores stand beside baselines; of the cells that train they would say nothing."""
+
+
+@dataclass(frozen=True)
+class JudgedPart:
+    """What is known of the cells of a part.
+
+    Attributes:
+        cells: number of cells that were judged: their label is known and their image could be read.
+        scores: of the head.
+        calibration: what calibration did to their probabilities.
+        baselines: name → scores of it.
+        resampled: what the intervals' resamples draw.
+    """
+
+    cells: int
+    scores: HeadScores
+    calibration: Calibration
+    baselines: Mapping[str, HeadScores]
+    resampled: str
+
+    def differences(self) -> dict[str, dict[str, Difference]]:
+        """Baseline → score → by how much the head is better, on the same cells."""
+        return {
+            name: {
+                score: Difference.of(self.scores.values[score] - value, self.scores.draws[score], other.draws[score])
+                for score, value in other.values.items()
+                if score in self.scores.draws and score in other.draws
+                if score in self.scores.draws and score in other.draws
+            }
+            for name, other in self.baselines.items()
+        }
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What came out of a run.
+
+    Attributes:
+        temperatures: of the probabilities, fitted on the cells that validate.
+        parts: part → what is known of it; without parts of which no cell could be judged.
+        warnings: sentences for the user.
+    """
+
+    temperatures: tuple[float, ...]
+    parts: Mapping[str, JudgedPart]
+    warnings: tuple[str, ...]
+
+
+def judge(run: Assembly, logits: Mapping[str, Floats], settings: ClassificationConfig) -> Judgement:
+    """Judge the cells of every part.
+
+    Args:
+        run: the cells and their labels.
+        logits: (N, K) of the cells of every part; NaN where an image could not be read.
+        settings: section `classification`.
+    """
+    several = run.task.several
+    rows = {name: np.flatnonzero(part.labelled.known_N & np.isfinite(logits[name]).all(axis=1)) for name, part in run.parts.items()}
+    valid = rows["valid"]
+    temperatures = (
+        fit_temperatures(logits["valid"][valid], run.parts["valid"].labelled.targets_NK[valid], several) if len(valid) else (1.0,)
+    )
+    probe = _probe(run, settings)
+    parts: dict[str, JudgedPart] = {}
+    warnings: dict[str, None] = {}
+    for name, part in run.parts.items():
+        judged = rows[name]
+        if not len(judged):
+            continue
+        found, targets = logits[name][judged], part.labelled.targets_NK[judged]
+        groups = _groups(part, judged, settings.group)
+        resamples = Resamples.of(len(judged), groups, settings.group or "group", settings.seed)
+        warnings |= dict.fromkeys(warn_of_few(groups, settings.group or "group"))
+        others: dict[str, Floats] = {}
+        if name in JUDGED_BESIDE:
+            others[GUESSING] = guesses(run.task, run.parts["train"].labelled.targets_NK, len(judged))
+            if probe is not None and isinstance(part.labelled.inputs, FeatureInputs):
+                others[PROBE] = probe.logits(part.labelled.inputs.values_ND[judged].cpu().numpy())
+        before, after = (probabilities_of(found, given, several) for given in ((1.0,), temperatures))
+        parts[name] = JudgedPart(
+            cells=len(judged),
+            scores=head_scores(run.task, found, targets, resamples),
+            calibration=Calibration.of(temperatures, before, after, targets, several),
+            baselines={other: head_scores(run.task, given, targets, resamples) for other, given in others.items()},
+            resampled=resamples.description,
+        )
+    return Judgement(temperatures, parts, tuple(warnings))
+
+
+def _probe(run: Assembly, settings: ClassificationConfig) -> ProbeBaseline | None:
+    """The linear probe of the training cells' features; None on images, whose features are the network's own."""
+    labelled = run.parts["train"].labelled
+    if not isinstance(labelled.inputs, FeatureInputs):
+        return None
+    return ProbeBaseline(run.task, labelled.inputs.values_ND.cpu().numpy(), labelled.targets_NK, settings.seed, settings.class_weights)
+
+
+def _groups(part: Part, rows: np.ndarray, column: str | None) -> np.ndarray | None:
+    if column is None or column not in part.cells.frame:
+        return None
+    return part.cells.frame[column].iloc[rows].astype(str).to_numpy(dtype=np.str_)

@@ -284,7 +284,8 @@ def _other_rows(artifact: Artifact, found: int, announced: int) -> ArtifactError
 
 
 def _files(artifact: Artifact, prefix: str) -> list[pq.ParquetFile]:
-    return [pq.ParquetFile(artifact.local(name)) for name in artifact.names if name.startswith(prefix)]
+    # Buffered ahead, a file that is read piece by piece would be in memory as a whole in the end.
+    return [pq.ParquetFile(artifact.local(name), pre_buffer=False) for name in artifact.names if name.startswith(prefix)]
 
 
 def _matrix(artifact: Artifact, part: str, prefix: str, rows: int) -> NDArray[np.float32]:

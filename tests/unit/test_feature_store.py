@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -132,3 +133,22 @@ def test_a_card_of_another_version_is_refused_with_a_sentence(tmp_path: Path) ->
         writer.write_text(store.CARD, "{}")
     with pytest.raises(ArtifactError, match=r"features\.json: cannot be read"):
         read_features(str(tmp_path / "features"))
+
+
+def test_numbers_are_read_in_pieces_of_which_none_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "ROWS_PER_GROUP", 256)
+    rows, width = 8192, 64
+    names = [f"dino_{number}" for number in range(width)]
+    numbers = np.random.default_rng(0).normal(size=(rows, width)).astype(np.float32)
+    with ArtifactWriter(str(tmp_path / "features"), store.KIND) as writer:
+        with PartWriter(writer.path(part_name(0)), None, names) as part:
+            for first in range(0, rows, 256):
+                part.write(numbers[first : first + 256])
+        writer.write_text(store.CARD, card(rows).model_dump_json())
+    held, first, before = [], 0, pa.total_allocated_bytes()
+    for piece in store.pieces(store.open_features(str(tmp_path / "features"))[0], store.PART, store.FEATURE):
+        np.testing.assert_array_equal(piece, numbers[first : first + len(piece)])
+        first += len(piece)
+        held.append(pa.total_allocated_bytes() - before)
+    assert first == rows
+    assert max(held) < numbers.nbytes / 4

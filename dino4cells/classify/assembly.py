@@ -16,6 +16,7 @@ from dino4cells.classify import backbone as backbones
 from dino4cells.classify.cells import Cells, FeatureCells, ImageCells, check_same_features, read_feature_cells, read_image_cells
 from dino4cells.classify.classifier import Classifier, load_head
 from dino4cells.classify.division import Division, divide
+from dino4cells.classify.feature_kind import FeatureKind
 from dino4cells.classify.head_training import LabelledInputs
 from dino4cells.classify.heads import HeadKind, build_head
 from dino4cells.classify.inputs import FeatureInputs, ImageInputs, Inputs
@@ -45,7 +46,7 @@ class Assembly:
     parts: dict[str, Part]
     backbone: NetworkCard | None
     model_fingerprint: str
-    channels: tuple[str, ...]
+    taken: FeatureKind | None
     data: str
     split: str
     warnings: tuple[str, ...]
@@ -86,7 +87,7 @@ def on_features(config: Config, features: str | None, group: ProcessGroup) -> As
         parts=_parts(kept, inputs, targets),
         backbone=None,
         model_fingerprint=next((cells.model_fingerprint for cells in tables if cells.model_fingerprint), ""),
-        channels=tables[0].channels,
+        taken=tables[0].kind,
         data=tables[0].source,
         split=division.description,
         warnings=warnings,
@@ -125,20 +126,30 @@ def on_images(config: Config, data: str | None, model: TrainedModel | None, grou
     classifier.to(group.device)
     inputs: dict[str, ImageInputs] = {}
     for name, cells in kept.items():
-        inputs[name] = ImageInputs(cells, backbones.images_of(cells, card, config), config, group.device)
-        inputs[name].check_channels(card)
+        inputs[name] = image_inputs(cells, card, config, group.device)
     return Assembly(
         task=task,
         classifier=classifier,
         parts=_parts(kept, inputs, targets),
         backbone=card,
         model_fingerprint=model.artifact.fingerprint if model is not None else "",
-        channels=card.channels,
+        taken=None,
         data=kept["train"].source,
         split=division.description,
         warnings=warnings,
         precision=autocast_type(config.model.precision, group.device, card.arch),
     )
+
+
+def image_inputs(cells: ImageCells, card: NetworkCard, config: Config, device: torch.device) -> ImageInputs:
+    """Images as a backbone takes them.
+
+    Raises:
+        ConfigError, DataError: their channels are not the backbone's.
+    """
+    inputs = ImageInputs(cells, backbones.images_of(cells, card, config), config, device)
+    inputs.check_channels(card)
+    return inputs
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dino4cells.classify.feature_kind import FeatureKind
 from dino4cells.classify.id_files import ID
 from dino4cells.config import Config
 from dino4cells.data.layout import Layout
@@ -50,14 +51,14 @@ class FeatureCells:
     Attributes:
         values_ND: float32.
         model_fingerprint: of the model that the features come from; empty where nobody knows.
-        channels: of that model.
+        kind: what they are; None where cells were made up.
     """
 
     frame: pd.DataFrame
     values_ND: NDArray[np.float32]
     source: str
     model_fingerprint: str
-    channels: tuple[str, ...] = ()
+    kind: FeatureKind | None = None
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -111,7 +112,7 @@ def read_feature_cells(url: str, config: Config) -> FeatureCells:
         DataError: no cell has features.
     """
     features = read_features(url, config)
-    cells = FeatureCells(features.metadata, features.dino, url, features.card.model_fingerprint, features.card.channels)
+    cells = FeatureCells(features.metadata, features.dino, url, features.card.model_fingerprint, FeatureKind.of(features.card))
     readable_N = np.isfinite(cells.values_ND).all(axis=1)
     if not readable_N.any():
         raise DataError(f"{url}: no cell has features, because no image could be read; mend the images and extract again.")

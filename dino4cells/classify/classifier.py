@@ -16,6 +16,7 @@ from torch import nn
 
 from dino4cells.artifacts import Artifact, ArtifactWriter, open_artifact
 from dino4cells.classify.calibration import probabilities_of
+from dino4cells.classify.feature_kind import FeatureKind
 from dino4cells.classify.heads import HeadKind, build_head
 from dino4cells.classify.id_files import is_torch_file
 from dino4cells.classify.labels import Task
@@ -97,7 +98,7 @@ class ClassifierCard(BaseModel):
     features: int = Field(description="Features that the head takes.")
     averaged: bool = Field(description="Whether features were averaged over the cells of an ID.")
     model_fingerprint: str = Field(description="Of the model that the features come from; empty where nobody knows.")
-    channels: tuple[str, ...] = Field(default=(), description="Channels of that model, in order; empty where nobody knows.")
+    taken: FeatureKind | None = Field(default=None, description="Which features it takes, of a classifier of features.")
     backbone: NetworkCard | None = Field(description="The backbone inside, of a classifier of images.")
     temperatures: tuple[float, ...] = Field(
         default=(1.0,), description="What logits are divided by before they become probabilities: one, or one for each label."

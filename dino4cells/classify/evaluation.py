@@ -14,6 +14,7 @@ import pandas as pd
 
 from dino4cells.classify.bootstrap import Difference
 from dino4cells.classify.crossval import Classifier, CrossValidation
+from dino4cells.classify.feature_kind import FeatureKind
 from dino4cells.classify.metrics import Scores
 from dino4cells.classify.not_same import NotSame, NotSameTask
 from dino4cells.classify.splits import Folds
@@ -109,7 +110,7 @@ class Evaluation:
                 classifier: {"classes": list(result.pooled.classes), "matrix": [list(row) for row in result.pooled.confusion]}
                 for classifier, result in trained.items()
             },
-            "features": card.model_dump(mode="json", include={"model", "model_fingerprint", "embedding_dim", "channels"}),
+            "features": FeatureKind.of(card).model_dump(mode="json"),
             "warnings": list(self.warnings),
         }
         return json.dumps(content, indent=2) + "\n"

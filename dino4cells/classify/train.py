@@ -71,7 +71,7 @@ def train_classifier(
         features=len(run.classifier.mean_D),
         averaged=wanted.whole_images and wanted.use_pretrained_features,
         model_fingerprint=run.model_fingerprint,
-        channels=run.channels,
+        taken=run.taken,
         backbone=run.backbone,
         temperatures=judgement.temperatures,
         epochs=progressed.seen / epoch_length,

@@ -17,10 +17,11 @@ from dino4cells.steps.configuration import (
 )
 from dino4cells.steps.extraction import export_features, extract
 from dino4cells.steps.pages import features_report, training_report
+from dino4cells.steps.prediction import predict
 from dino4cells.steps.profiling import profile
 from dino4cells.steps.training import train
 
 __all__ = [
     "check_run", "classify", "configuration", "configuration_of", "data_or_simulated", "export_features", "extract",
-    "features_report", "overrides_with", "preset_for", "profile", "train", "train_classifier", "training_report",
+    "features_report", "overrides_with", "predict", "preset_for", "profile", "train", "train_classifier", "training_report",
 ]  # fmt: skip

@@ -1,0 +1,155 @@
+"""Classifiers that `classify` left, ready to predict: a head or a whole network, or a k-NN or a linear probe of cross-validated features.
+
+Dimensions: N cells, D features, K classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import skops.io
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from sklearn.pipeline import Pipeline
+from skops.io.exceptions import UntrustedTypesFoundException
+
+from dino4cells import storage
+from dino4cells.artifacts import open_artifact
+from dino4cells.classify import classifier as heads
+from dino4cells.classify import evaluation as judges
+from dino4cells.classify.classifier import TrainedClassifier, load_classifier
+from dino4cells.classify.feature_kind import FeatureKind
+from dino4cells.classify.results import with_predictions
+from dino4cells.errors import ArtifactError, ConfigError
+
+TRUSTED: tuple[str, ...] = ()
+"""Types in a `.skops` file that are built beside those of scikit-learn and numpy that skops knows: none."""
+AT_ONCE = 4096
+Features = NDArray[np.float32]
+
+
+class SavedClassifier(Protocol):
+    """What predicts cells from their features."""
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+
+    @property
+    def taken(self) -> FeatureKind:
+        """The features that it takes."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of what it predicts."""
+
+    @property
+    def averaged(self) -> bool:
+        """Whether features are averaged over the cells of an ID first."""
+
+    def predicted(self, frame: pd.DataFrame, values_ND: Features) -> pd.DataFrame:
+        """The table with `prediction` and `probability_…` of every class; nothing where features are NaN."""
+
+
+@dataclass(frozen=True)
+class SavedHead:
+    """A trained head on features."""
+
+    url: str
+    trained: TrainedClassifier
+    taken: FeatureKind
+
+    @property
+    def fingerprint(self) -> str:
+        return self.trained.artifact.fingerprint
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.trained.card.classes
+
+    @property
+    def averaged(self) -> bool:
+        return self.trained.card.averaged
+
+    @torch.inference_mode()
+    def predicted(self, frame: pd.DataFrame, values_ND: Features) -> pd.DataFrame:
+        starts = range(0, len(values_ND), AT_ONCE)
+        parts = [self.trained.network.of_features(torch.from_numpy(values_ND[start : start + AT_ONCE])) for start in starts]
+        return with_predictions(frame, self.trained.card, torch.cat(parts).numpy())
+
+
+@dataclass(frozen=True)
+class SavedJudge:
+    """A k-NN or a linear probe of a cross-validated run."""
+
+    url: str
+    fingerprint: str
+    model: Pipeline
+    taken: FeatureKind
+    averaged: bool = False
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(str(name) for name in self.model.classes_)
+
+    def predicted(self, frame: pd.DataFrame, values_ND: Features) -> pd.DataFrame:
+        classes = self.classes
+        probabilities_NK = np.full((len(values_ND), len(classes)), np.nan, np.float32)
+        readable = np.flatnonzero(np.isfinite(values_ND).all(axis=1))
+        for start in range(0, len(readable), AT_ONCE):
+            rows = readable[start : start + AT_ONCE]
+            probabilities_NK[rows] = self.model.predict_proba(values_ND[rows])
+        names = np.full(len(values_ND), None, dtype=object)
+        names[readable] = np.asarray(classes, dtype=object)[probabilities_NK[readable].argmax(axis=1)]
+        columns = {f"probability_{name}": probabilities_NK[:, place] for place, name in enumerate(classes)}
+        joined: pd.DataFrame = frame.join(pd.DataFrame({"prediction": names, **columns}, index=frame.index))
+        return joined
+
+
+def load_saved(url: str, kind: str = "linear") -> SavedHead | SavedJudge | TrainedClassifier:
+    """Read what `classify` left in a directory.
+
+    Args:
+        url: of the directory.
+        kind: `linear` or `knn`, which of the two classifiers of a cross-validated run.
+
+    Returns:
+        What predicts from features; a `TrainedClassifier` with a backbone predicts from images alone.
+
+    Raises:
+        ArtifactError: no complete classifier there, or a file that would build what is no classifier.
+        ConfigError: there is no such kind.
+    """
+    if storage.exists(storage.join(url, heads.CARD)):
+        trained = load_classifier(url)
+        if trained.card.backbone is not None:
+            return trained
+        return SavedHead(url, trained, trained.card.taken or FeatureKind(embedding_dim=trained.card.features))
+    name = {str(known): file for known, file in judges.CLASSIFIERS.items()}.get(kind)
+    if name is None:
+        raise ConfigError(f"--kind: must be {' or '.join(judges.CLASSIFIERS)}, not '{kind}'.")
+    artifact = open_artifact(url, judges.KIND)
+    metrics: Mapping[str, Any] = json.loads(artifact.read_bytes(judges.METRICS))
+    if "features" not in metrics:
+        raise ArtifactError(f"{url}: does not say which features its classifiers take, because it is of an older version; classify again.")
+    try:
+        taken = FeatureKind.model_validate(metrics["features"])
+    except ValidationError as error:
+        raise ArtifactError(f"{url}/{judges.METRICS}: cannot be used ({str(error).splitlines()[0]}); classify again.") from error
+    return SavedJudge(url, artifact.fingerprint, _pipeline(artifact.read_bytes(name), storage.join(url, name)), taken)
+
+
+def _pipeline(content: bytes, url: str) -> Pipeline:
+    try:
+        model = skops.io.loads(content, trusted=list(TRUSTED))
+    except UntrustedTypesFoundException as error:
+        raise ArtifactError(f"{url}: holds something else than a classifier of scikit-learn ({error}) and is not read.") from error
+    if not isinstance(model, Pipeline):
+        raise ArtifactError(f"{url}: holds a {type(model).__name__} where a fitted classifier is needed; classify again.")
+    return model

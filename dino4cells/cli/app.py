@@ -28,6 +28,7 @@ EXTRAS = {
     "kfp": "kubeflow",
     "kubernetes": "kubeflow",
     "matplotlib": "report",
+    "bokeh": "report",
     "onnx": "export",
     "onnxscript": "export",
     "harmonypy": "profiles",

@@ -1,0 +1,305 @@
+"""The report in a browser: what a biologist points at, clicks, selects and switches; from disk and in a frame as Kubeflow's."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dino4cells.config import ModelConfig
+from dino4cells.data.dataset import CellImages
+from dino4cells.data.metadata import read_metadata
+from dino4cells.data.simulate import simulate
+from dino4cells.data.source import image_source
+from dino4cells.report import ReportData, map_cells, render_report
+from dino4cells.report.examples import cell_pictures, draw_examples, read_examples
+from dino4cells.report.palette import COLOURS
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+ARGUMENTS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update",
+    "--disable-sync --enable-unsafe-swiftshader",
+)
+HOSTILE = ("<script>window.broken=1</script>", '<img src=x onerror="window.broken=1">', "\u202eturned\x07", "=SUM(A1)", "plain")
+COUNT = 60
+WAIT = 20_000  # milliseconds
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="NO BROWSER: THE REPORT'S MAP, SHEET AND SELECTIONS ARE NOT TESTED; install chromium"
+)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of simulated cells whose labels are hostile, and whose features tell them."""
+    directory = tmp_path_factory.mktemp("report")
+    simulate(str(directory / "cells"), cells=COUNT, size=32, plates=3)
+    metadata = read_metadata(str(directory / "cells"))
+    codes = np.arange(COUNT) % len(HOSTILE)
+    labels = np.asarray(HOSTILE)[codes]
+    features = np.eye(8)[codes] + np.random.default_rng(0).normal(scale=0.2, size=(COUNT, 8))
+    frame = metadata.frame[["file", "ID", "plate"]].assign(label=labels, score=np.linspace(-1, 1, COUNT))
+    images = CellImages(image_source(metadata, ModelConfig()))
+    channels = images.source.channels
+    examples = read_examples(images, draw_examples(np.arange(COUNT), labels))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "umap", None)  # which takes seconds to compile; the unit tests hold it
+        cells = map_cells(features, frame, labels, "label", pictures=cell_pictures(images, channels, examples))
+    page = render_report(ReportData("Cells <i>of</i> a test", channels, labels, {}, "", examples=examples, cells=cells))
+    path = directory / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=" ".join(ARGUMENTS).split())
+        yield opened
+        opened.close()
+
+
+class Visit:
+    """A page that is open, with everything that it complained about and asked for."""
+
+    def __init__(self, context: Any) -> None:
+        self.page = context.new_page()
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.view: Any = self.page
+
+    def wait(self) -> None:
+        """Until the map and the sheet are drawn."""
+        drawn = "() => document.documentElement.dataset.map === 'drawn' && document.documentElement.dataset.sheet === 'drawn'"
+        self.view.wait_for_function(drawn, timeout=WAIT)
+        self.view.wait_for_function("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
+
+    def text(self, element: str) -> str:
+        return str(self.view.locator(element).inner_text())
+
+    def place(self, cell: int) -> tuple[float, float]:
+        """Where a cell of the map is, in pixels of the window."""
+        self.view.locator("#map-figure").scroll_into_view_if_needed()
+        left, top = self.view.evaluate(
+            """(cell) => {
+              const view = Bokeh.index.roots[0], data = view.model.document.get_model_by_name("cells").data;
+              const figure = view.el.getBoundingClientRect();
+              return [figure.left + view.frame.x_scale.compute(data.x[cell]), figure.top + view.frame.y_scale.compute(data.y[cell])];
+            }""",
+            cell,
+        )
+        return float(left), float(top)
+
+    def column(self, name: str) -> list[str]:
+        """A column of the table behind the map, in the order in which the cells are drawn."""
+        return list(
+            self.view.evaluate(
+                """(name) => {
+                  const data = dataBlock("map-data"), column = data.columns.find((one) => one.name === name);
+                  if (column.kind === "text") return column.texts.map((text) => column.prefix + text);
+                  return Array.from(unpacked(column.codes)).map((code) => column.values[code]);
+                }""",
+                name,
+            )
+        )
+
+    def lone(self) -> int:
+        """A cell on the map that has no other near it."""
+        x, y = (np.asarray(self.view.evaluate(f"() => Array.from(unpacked(dataBlock('map-data').{axis}))"), dtype=float) for axis in "xy")
+        away = np.hypot(*(axis[:, None] - axis for axis in (x, y))) + np.diag(np.full(len(x), np.inf))
+        return int(away.min(axis=1).argmax())
+
+    def drag(self, *corners: tuple[float, float]) -> None:
+        """Drag over the map from corner to corner, which are shares of its width and height."""
+        self.view.locator("#map-figure").scroll_into_view_if_needed()
+        box = self.view.locator("#map-figure").bounding_box()
+        points = [(box["x"] + across * box["width"], box["y"] + down * box["height"]) for across, down in corners]
+        self.page.mouse.move(*points[0])
+        self.page.mouse.down()
+        for point in points[1:]:
+            self.page.mouse.move(*point, steps=3)
+        self.page.mouse.up()
+
+
+@pytest.fixture
+def visit(browser: Any, report: Path) -> Iterator[Callable[..., Visit]]:
+    """Opens the report; at the end nothing may have been complained about, run, or asked for from elsewhere."""
+    visits: list[Visit] = []
+    contexts = []
+
+    def open_report(path: Path = report, framed: bool = False, **options: Any) -> Visit:
+        context = browser.new_context(**{"viewport": {"width": 1100, "height": 900}, "accept_downloads": True, **options})
+        contexts.append(context)
+        visits.append(Visit(context))
+        visits[-1].page.goto(path.as_uri())
+        if framed:
+            visits[-1].view = visits[-1].page.frames[1]
+        visits[-1].wait()
+        return visits[-1]
+
+    yield open_report
+    for one in visits:
+        assert one.complaints == []
+        assert [url[:100] for url in one.requests if not url.startswith(("file:", "data:", "blob:", "about:"))] == []
+        assert one.view.evaluate("() => window.broken") is None
+    for context in contexts:
+        context.close()
+
+
+def pixels(visit: Visit, element: str) -> np.ndarray:
+    """(H, W, 3) of an element, as it is seen."""
+    return np.asarray(Image.open(io.BytesIO(visit.view.locator(element).screenshot())).convert("RGB"), dtype=int)
+
+
+def dots_of(visit: Visit, colour: str) -> int:
+    """Pixels of the map that are nearly of a colour under the dots' transparency."""
+    wanted = np.asarray([int(colour[place : place + 2], 16) for place in (1, 3, 5)])
+    seen = pixels(visit, "#map-figure")
+    return int((np.abs(seen - (0.8 * wanted + 0.2 * 255)).max(axis=2) < 16).sum())
+
+
+def test_points_are_drawn_in_the_colours_of_their_classes_and_switch_to_those_of_a_column(visit: Callable[..., Visit]) -> None:
+    page = visit()
+    for colour in COLOURS[: len(HOSTILE)]:
+        assert dots_of(page, colour) > 50
+    assert dots_of(page, COLOURS[5]) == 0
+    before = pixels(page, "#map-figure")
+    page.view.locator("#map-colour").select_option(label="plate")
+    assert {"plate1", "plate2", "plate3"} <= set(page.text("#map-legend").split())
+    assert dots_of(page, COLOURS[3]) == 0
+    page.view.locator("#map-colour").select_option(label="score")
+    assert "percentile" in page.text("#map-legend")
+    assert (pixels(page, "#map-figure") != before).any()
+
+
+def test_a_cell_under_the_pointer_is_shown_with_its_image_class_and_metadata_as_text(visit: Callable[..., Visit]) -> None:
+    page = visit()
+    cell = page.lone()
+    page.page.mouse.move(*page.place(cell), steps=2)
+    page.view.wait_for_function("() => document.querySelector('#map-card canvas')", timeout=WAIT)
+    shown = page.text("#map-card")
+    label = page.column("label")[cell].replace("\u202e", "\ufffd").replace("\x07", "\ufffd")
+    for text in (label, page.column("file")[cell], page.column("ID")[cell], page.column("plate")[cell], "score"):
+        assert text in shown
+    page.view.wait_for_timeout(100)
+    assert pixels(page, "#map-card canvas").std() > 5
+    for text in HOSTILE[:2]:
+        assert text in page.text("#map-legend")
+        assert text in page.text("table.cells")
+    assert "\u202e" not in page.view.content().split("</main>")[0].split("map-data")[0]
+
+
+def test_a_selection_lists_its_cells_and_downloads_them_as_a_csv_that_is_inert_in_a_spreadsheet(visit: Callable[..., Visit]) -> None:
+    page = visit()
+    page.drag((0.01, 0.01), (0.5, 0.01), (0.5, 0.99), (0.01, 0.99), (0.01, 0.02))
+    page.view.locator("#selection-count").wait_for(timeout=WAIT)
+    count = int(page.text("#selection-count").split()[0])
+    assert 0 < count < COUNT
+    assert page.view.locator("#selection-table tbody tr").count() == count
+    with page.page.expect_download() as downloading:
+        page.view.locator("#selection-save").click()
+    text = Path(downloading.value.path()).read_bytes().decode()
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert len(rows) == count
+    files, labels = page.column("file"), page.column("label")
+    for row in rows:
+        original = labels[files.index(row["file"])]
+        assert row["label"] == (f"'{original}" if original.startswith("=") else original)
+        assert math.isfinite(float(row["score"]))
+    page.view.locator("#map-legend button", has_text="=SUM(A1)").click()
+    assert page.text("#selection-count") == f"{COUNT // len(HOSTILE)} cells of {COUNT}"
+    page.view.locator("#selection-text").click()
+    assert page.view.locator("#selection-copy textarea").input_value().count("'=SUM(A1)") == COUNT // len(HOSTILE)
+    page.view.locator("[data-tool=box]").click()
+    assert page.view.locator("[data-tool=box]").get_attribute("aria-pressed") == "true"
+    page.drag((0.01, 0.01), (0.99, 0.99))
+    assert page.text("#selection-count") == f"{COUNT} cells of {COUNT}"
+    page.view.locator("#selection-end").click()
+    assert page.view.locator("#map-selection").is_hidden()
+
+
+def test_a_click_shows_ten_neighbours_with_pictures_classes_and_distances(visit: Callable[..., Visit]) -> None:
+    page = visit()
+    cell = page.lone()
+    page.page.mouse.click(*page.place(cell))
+    cards = page.view.locator("#neighbours-list li")
+    cards.nth(10).wait_for(timeout=WAIT)
+    assert cards.count() == 11
+    distances = [float(words.split("\n")[-1]) for words in cards.all_inner_texts()[1:]]
+    assert distances == sorted(distances)
+    assert page.view.locator("#neighbours-list canvas").count() == 11
+    same = sum(words.split("\n")[0] == cards.all_inner_texts()[0].split("\n")[0] for words in cards.all_inner_texts()[1:])
+    assert same >= 6  # the features tell the classes
+    assert page.view.locator("#map-selection").is_hidden()
+
+
+def test_the_map_can_be_walked_by_keyboard(visit: Callable[..., Visit]) -> None:
+    page = visit()
+    page.view.locator("#map-figure").focus()
+    page.page.keyboard.press("ArrowRight")
+    first = page.text("#map-card")
+    page.page.keyboard.press("ArrowRight")
+    assert page.text("#map-card") != first
+    page.page.keyboard.press("Enter")
+    assert page.view.locator("#neighbours-list li").count() == 11
+    page.view.locator("#map-find").fill("plate2")
+    page.page.keyboard.press("Enter")
+    assert page.text("#selection-count") == f"{page.column('plate').count('plate2')} cells of {COUNT}"
+
+
+def test_channels_are_hidden_and_brightened(visit: Callable[..., Visit]) -> None:
+    page = visit()
+    all_channels = pixels(page, "#sheet-0")
+    boxes = page.view.locator(".channels input")
+    assert boxes.count() == 4
+    boxes.nth(1).uncheck()  # the protein, green
+    without = pixels(page, "#sheet-0")
+    assert without[..., 1].sum() < all_channels[..., 1].sum()
+    boxes.nth(0).uncheck()
+    boxes.nth(3).uncheck()
+    alone = pixels(page, "#sheet-0")
+    assert np.ptp(alone, axis=2).max() < 3  # a channel alone is grey
+    page.view.locator("#sheet-contrast").fill("4")
+    assert pixels(page, "#sheet-0").mean() > 1.5 * alone.mean()
+    page.view.locator("#sheet-reset").click()
+    assert (pixels(page, "#sheet-0") == all_channels).all()
+
+
+def test_the_report_works_in_a_frame_that_allows_scripts_alone(visit: Callable[..., Visit], report: Path) -> None:
+    frame = report.with_name("frame.html")
+    content = escape(report.read_text(encoding="utf-8"))
+    frame.write_text(f'<iframe sandbox="allow-scripts" style="width:1050px;height:860px" srcdoc="{content}"></iframe>', encoding="utf-8")
+    page = visit(frame, framed=True)
+    assert dots_of(page, COLOURS[0]) > 50
+    page.view.locator("#map-legend button", has_text="plain").click()
+    assert page.text("#selection-count") == "12 cells of 60"
+    page.view.locator("#selection-text").click()
+    assert len(page.view.locator("#selection-copy textarea").input_value().splitlines()) == 1 + 12
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("light", {}), ("dark", {"color_scheme": "dark"}), ("phone", {"viewport": {"width": 390, "height": 844}})]
+)
+def test_the_page_fits_and_is_kept_as_a_picture(visit: Callable[..., Visit], report: Path, name: str, options: dict[str, Any]) -> None:
+    page = visit(**options)
+    assert page.view.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
+    picture = report.with_name(f"{name}.png")
+    page.page.screenshot(path=picture, full_page=True)
+    print(f"screenshot: {picture}")
+    background = np.asarray(Image.open(picture).convert("L"))[:, :3].mean()
+    assert background < 60 if name == "dark" else background > 200

@@ -1,4 +1,4 @@
-"""The three verbs in Python: `dino4cells.steps` with a path or a mapping for the configuration, and keywords for its keys."""
+"""The three verbs in Python, and what they wrote read back: `dino4cells.steps` with a path or a mapping, and keywords for its keys."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from dino4cells import steps
 from dino4cells.api.settings import Settings, keys, resolved
 from dino4cells.cluster.launchers import processes_of
-from dino4cells.features.store import FeaturesCard
+from dino4cells.features.store import Features, FeaturesCard
+from dino4cells.features.store import read_features as read
 from dino4cells.models.artifact import ModelCard
 
 if TYPE_CHECKING:
@@ -142,6 +143,26 @@ def classify(
     return steps.classify(
         os.fspath(features), config=settings, output=os.fspath(output), data=_text(data), model=_text(model), overwrite=overwrite
     )
+
+
+def read_features(features: Place, config: Settings | None = None) -> Features:
+    """Read features into memory, rows in the order of the table of cells.
+
+    Args:
+        features: URL of a features artifact, or of a file (`.pth`) in the published layout.
+        config: says what the columns of labels in a file are, which has no names for them.
+
+    Returns:
+        The features: `dino` (N, D) float32, NaN in failed rows; `metadata`, the table's columns and `dino_error`; `baselines`; `card`.
+
+    Raises:
+        ArtifactError: no complete features there, or a file that holds code.
+
+    Example:
+        >>> read_features("features").dino.shape  # doctest: +SKIP
+        (1680, 192)
+    """
+    return read(os.fspath(features), None if config is None else resolved(config, "embedding", {}))
 
 
 def _text(place: Place | None) -> str | None:

@@ -7,6 +7,7 @@ directory that results.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -68,7 +69,7 @@ class Plate:
 
 
 def simulate(
-    output: str,
+    output: str | os.PathLike[str],
     *,
     cells: int = 1680,
     size: int = 64,
@@ -102,6 +103,7 @@ def simulate(
         >>> simulate("cells", cells=56, plates=2).classes[:2]  # doctest: +SKIP
         ('Nucleoplasm', 'Nucleoli')
     """
+    output = os.fspath(output)
     _check_request(cells=cells, size=size, plates=plates, seed=seed)
     table = _metadata(cells, plates, handbook)
     metadata_url = storage.join(output, "metadata.csv")

@@ -78,7 +78,7 @@ def test_classify_stays_the_verb_when_the_package_of_that_name_is_imported() -> 
 
 def test_embed_gives_what_extract_writes_for_the_same_images(model: dino4cells.Model, place: Path, mixed: Path) -> None:
     card = dino4cells.extract(place / "model", data=mixed, output=place / "mixed", precision="float32")
-    written = dino4cells.read_features(str(place / "mixed")).dino
+    written = dino4cells.read_features(place / "mixed").dino
     embedded = model.embed(arrays(mixed), batch_size=3)
     assert (card.rows, card.failed_rows, embedded.dtype) == (9, 0, np.float32)
     np.testing.assert_allclose(embedded, written, atol=1e-5, rtol=0)
@@ -90,7 +90,7 @@ def test_embed_has_the_choices_of_extract(place: Path, mixed: Path) -> None:
     dino4cells.extract(place / "model", data=mixed, output=place / "choices", **choices)
     embedded = dino4cells.load_model(place / "model", **choices).embed(arrays(mixed))
     assert embedded.shape == (9, 4 * 192)
-    np.testing.assert_allclose(embedded, dino4cells.read_features(str(place / "choices")).dino, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(embedded, dino4cells.read_features(place / "choices").dino, atol=1e-5, rtol=0)
 
 
 def test_numpy_and_torch_integers_and_floats_one_image_and_many_give_the_same(model: dino4cells.Model, mixed: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_checkpoint_and_a_mapping_embed_in_any_image_mode_as_extract_does(
     model = dino4cells.load_model(checkpoint, config)
     embedded = model.embed(arrays(mixed))
     assert embedded.shape == (9, width)
-    np.testing.assert_allclose(embedded, dino4cells.read_features(str(place / mode)).dino, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(embedded, dino4cells.read_features(place / mode).dino, atol=1e-5, rtol=0)
     assert model.attention(arrays(mixed)[0]).shape == (1, 3 * (width // 192), 4, 4)
 
 
@@ -179,10 +179,11 @@ def test_the_verbs_take_a_path_and_keywords_and_return_what_they_wrote(place: Pa
         dino4cells.train(tiny_yaml, data=cells, output=place / "none", epochs=-1)
     with pytest.raises(ConfigError, match="no such key"):
         dino4cells.train(tiny_yaml, data=cells, output=place / "none", epcohs=3)
+    assert dino4cells.simulate(place / "drawn", cells=2, size=32).cells == len(pd.read_csv(place / "drawn" / "metadata.csv"))
     card = dino4cells.train(tiny_yaml, data=cells, output=place / "again", seed=5, **{"local_transfo.RandomResizedCrop.size": 16})
     assert (card.seed, card.channels) == (5, CHANNELS)
     dino4cells.extract(place / "again", data=cells, output=place / "features")
     with pytest.raises(ConfigError, match="folds"):
-        dino4cells.classify(str(place / "features"), output=place / "classes", folds=1)
+        dino4cells.classify(place / "features", output=place / "classes", folds=1)
     with pytest.raises(DataError, match="line"):
-        dino4cells.classify(str(place / "features"), output=place / "classes", group="line")
+        dino4cells.classify(place / "features", output=place / "classes", group="line")

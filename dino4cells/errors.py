@@ -35,3 +35,14 @@ class CheckpointError(Dino4CellsError):
 
 class JobFailed(Dino4CellsError):
     """A job that a launcher started did not succeed; the message holds the reason that the job gave."""
+
+
+class Interrupted(SystemExit):
+    """A signal asked this process to stop, and it has; the message says how to go on, the exit code is the shell's for that signal."""
+
+    def __init__(self, sentence: str, signal: int) -> None:
+        super().__init__(128 + signal)
+        self.sentence, self.exit_code = sentence, 128 + signal
+
+    def __str__(self) -> str:
+        return self.sentence

@@ -8,12 +8,14 @@ import os
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from dino4cells.cluster.local import REASON_FILE
 from dino4cells.errors import JobFailed
+from dino4cells.events import LOG, Style, style_of
+from dino4cells.progress import Relay
 
 
 @dataclass(frozen=True)
@@ -43,24 +45,42 @@ def run_locally(root: Path, arguments: dict[str, object]) -> LocalRun:
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root.absolute()))
     with tempfile.TemporaryDirectory(prefix="dino4cells-") as directory:
         reason = Path(directory, "reason")
-        os.environ[REASON_FILE] = str(reason)
+        # What the steps say is written by `Relay` as this process writes.
+        style = Style.QUIET if style_of(sys.stderr) is Style.QUIET else Style.JSON
         try:
             # The SDK takes an image that is not named after Python for another program.
             warnings.filterwarnings("ignore", message="You may be attemping to run a task that uses custom", category=RuntimeWarning)
-            with contextlib.redirect_stdout(_WithoutExecutorInput(sys.stdout)):
+            with (
+                Relay(sys.stdout) as relay,
+                contextlib.redirect_stdout(_WithoutExecutorInput(relay)),
+                _environment({REASON_FILE: str(reason), LOG: style.value}),
+            ):
                 run = dino4cells_pipeline(**arguments)
         except RuntimeError as error:
             raise JobFailed(reason.read_text().strip() if reason.exists() else str(error)) from error
-        finally:
-            del os.environ[REASON_FILE]
     return LocalRun(**{name: run.outputs[name].path for name in ("model", "features", "classification")})
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Inside, processes that are started find these variables."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 class _WithoutExecutorInput(io.TextIOBase):
     """Passes lines on, but not the SDK's own about how it calls a step: some forty lines of JSON before the first line of the step."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
         self._line = ""
         self._inside = False
 
@@ -72,9 +92,5 @@ class _WithoutExecutorInput(io.TextIOBase):
             elif self._inside:
                 self._inside = line.strip() != "}" or len(line) - len(line.lstrip()) > 4
             else:
-                self._stream.write(f"{line}\n")
-        self._stream.flush()
+                self._relay.line(line)
         return len(text)
-
-    def flush(self) -> None:
-        self._stream.flush()

@@ -28,7 +28,7 @@ from dino4cells.progress import Progress
 from dino4cells.training import checkpoint as checkpoints
 from dino4cells.training.batch_norm import synchronize_batch_norm
 from dino4cells.training.distributed import ProcessGroup, gather_from_ranks, sum_over_ranks
-from dino4cells.training.interruption import CHECK_EVERY, Interrupted, any_process, stop_signal
+from dino4cells.training.interruption import CHECK_EVERY, any_process, stop_signal
 from dino4cells.training.optimizer import set_rates
 from dino4cells.training.schedules import Cosine
 
@@ -194,7 +194,7 @@ class HeadTraining:
                             checkpoints.save(resume.directory, self._checkpoint(state, resume))
                         saved = time.monotonic()
                     if asked:
-                        raise Interrupted
+                        raise stop.interrupted(state.seen, stream.total, resume.directory, "cells")
         if state.best_weights is not None:
             self.classifier.load_state_dict(state.best_weights)
         return state

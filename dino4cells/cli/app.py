@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-import logging
 import sys
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
 import dino4cells
-from dino4cells.cli import data, features, job, pipeline
+from dino4cells.cli import data, features, job, pipeline, results
 from dino4cells.cli.classify import classify
 from dino4cells.cli.config import show_config
 from dino4cells.cli.doctor import doctor
@@ -22,7 +22,9 @@ from dino4cells.cli.published_flags import plain_switches
 from dino4cells.cli.run import run
 from dino4cells.cli.simulate import simulate
 from dino4cells.cli.train import train
-from dino4cells.errors import Dino4CellsError
+from dino4cells.cluster.stopping import Stopped, stop_signals
+from dino4cells.errors import Dino4CellsError, Interrupted
+from dino4cells.events import logged
 
 EXTRAS = {
     "kfp": "kubeflow",
@@ -36,10 +38,13 @@ EXTRAS = {
 }
 """Packages that are installed only on demand, and the extra that brings each."""
 
+UsageError: Any = typer.BadParameter.__bases__[0]
+"""What click raises for a command line that it does not understand; typer brings a click of its own since 0.27."""
+
 app = typer.Typer(
     help="Self-supervised features of single cells (DINO): train a model, extract features of every cell, classify them.",
+    epilog="--quiet, --json and --log may stand before or after a command.",
     no_args_is_help=True,
-    add_completion=False,
     context_settings={"max_content_width": 100},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -55,8 +60,11 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help=results.QUIET_HELP)] = False,
+    as_json: Annotated[bool, typer.Option("--json", help=results.JSON_HELP)] = False,
+    log: Annotated[str, typer.Option("--log", metavar="STYLE", help=results.LOG_HELP)] = "",
 ) -> None:
-    pass
+    """Told by --help alone: `main` takes the last three out of the words, because they may stand behind the command as well."""
 
 
 EXAMPLES = {
@@ -84,19 +92,57 @@ app.add_typer(pipeline.app, name="pipeline")
 app.add_typer(job.app, name="job")
 
 
+AFTER_INTERRUPTION = {
+    "train": "the same command goes on from the last checkpoint, where one was written, and else starts anew.",
+    "classify": "the same command goes on from the last checkpoint of a head, and judges features anew.",
+    "extract": "the features are not complete; the same command starts anew.",
+    "data pack": "the shards that are finished stay; the same command goes on from there.",
+    "run": "what its finished steps have written stays; the same command starts another run.",
+    "job logs": "the job goes on.",
+    "pipeline submit": "a run that has started goes on; see Kubeflow's pages.",
+}
+"""What there is to know after Ctrl-C or SIGTERM, by command; every other one starts anew."""
+
+
 def main() -> None:
     """Entry point of the command `dino4cells`."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     # Lines of the steps are seen when they are written, also where the output is a pipe.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     try:
-        app(plain_switches(sys.argv[1:]), prog_name="dino4cells")
+        options, words = results.global_options(sys.argv[1:])
     except Dino4CellsError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
+    with logged(options.style), results.answering(options):
+        raise SystemExit(_code_of(words, options.quiet))
+
+
+def _code_of(words: Sequence[str], quiet: bool) -> int:
+    """Run a command; returns its exit code."""
+    try:
+        with results.withholding(quiet), stop_signals():
+            return int(app(plain_switches(words), prog_name="dino4cells", standalone_mode=False) or 0)
+    except Dino4CellsError as error:
+        return _failed(f"{error}", error.exit_code)
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
-        print(f"error: {error.name} is not installed; run: pip install 'dino4cells[{EXTRAS[error.name]}]'", file=sys.stderr)
-        raise SystemExit(Dino4CellsError.exit_code) from None
+        sentence = f"{error.name} is not installed; run: pip install 'dino4cells[{EXTRAS[error.name]}]'"
+        return _failed(sentence, Dino4CellsError.exit_code)
+    except Interrupted as stop:
+        return _failed(str(stop), stop.exit_code, "interrupted")
+    except Stopped as stop:
+        command = next((name for name in AFTER_INTERRUPTION if " ".join(words).startswith(name)), "")
+        return _failed(AFTER_INTERRUPTION.get(command, "the same command starts anew."), 128 + stop.signal, "interrupted")
+    except UsageError as error:
+        if not results.fail(error.format_message()):
+            error.show()
+        return int(error.exit_code)
+
+
+def _failed(sentence: str, code: int, kind: str = "error") -> int:
+    """Say why a command did not do what it was asked for."""
+    if not results.fail(sentence if kind == "error" else f"{kind}: {sentence}"):
+        print(f"{kind}: {sentence}", file=sys.stderr, flush=True)
+    return code

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from dino4cells.cli import results
 from dino4cells.cli.options import ConfigOption, PresetOption, overrides_of
 
 
@@ -20,20 +21,22 @@ def show_config(
     if reference:
         from dino4cells.cli.reference import page
 
-        print(page(), end="")
+        results.show(page().rstrip("\n"), {"reference": page()})
         return
     overrides = overrides_of(context)
+
+    import yaml
 
     from dino4cells import steps
 
     resolved = steps.configuration(config, preset, overrides)
     if not explain:
-        print(resolved.to_yaml(), end="")
+        results.show(resolved.to_yaml().rstrip("\n"), yaml.safe_load(resolved.to_yaml()))
         return
     origins = resolved.origins()
     width = max((len(f"{key}: {_shown(value)}") for key, value, _ in origins if len(_shown(value)) < 60), default=0)
-    for key, value, place in origins:
-        print(f"{f'{key}: {_shown(value)}':<{width}}  # {place}")
+    lines = [f"{f'{key}: {_shown(value)}':<{width}}  # {place}" for key, value, place in origins]
+    results.show("\n".join(lines), {key: {"value": value, "from": place} for key, value, place in origins})
 
 
 def _shown(value: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dino4cells.cli import results
 from dino4cells.cli.options import ANY_KEY, ANY_KEY_HELP, ConfigOption, DataOption, OverwriteOption, PresetOption, overrides_of
 from dino4cells.progress import Progress
 
@@ -26,7 +26,6 @@ app = typer.Typer(
 )
 
 ProcessesOption = Annotated[int, typer.Option("--processes", min=0, help="Processes that decode images; 0: as many as cores.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 @app.command(context_settings=ANY_KEY, epilog=f"Example: dino4cells data validate --data cells\n\n{ANY_KEY_HELP}")
@@ -36,7 +35,6 @@ def validate(
     preset: PresetOption = "",
     data: DataOption = "",
     processes: ProcessesOption = 0,
-    as_json: JsonOption = False,
 ) -> None:
     """Read a table and all its images, and report what is there and what is wrong: exit code 0 when nothing is, else 2."""
     from dino4cells import steps
@@ -47,10 +45,7 @@ def validate(
     metadata = read_table(settings, data or None)
     with Progress("validate", len(metadata)) as progress:
         findings = look(metadata, settings, processes=processes or None, progress=progress.advance)
-    if as_json:
-        print(findings.model_dump_json(indent=2))
-    else:
-        _show(findings)
+    results.show(lambda: _show(findings), findings)
     if not findings.are_fine:
         raise typer.Exit(WRONG)
 
@@ -63,7 +58,6 @@ def stats(
     data: DataOption = "",
     sample: Annotated[int, typer.Option("--sample", min=0, help="Images to measure, evenly drawn; 0: all.")] = 0,
     processes: ProcessesOption = 0,
-    as_json: JsonOption = False,
 ) -> None:
     """Print mean and standard deviation of every channel, and the line that normalizes by them."""
     from dino4cells import steps
@@ -79,33 +73,23 @@ def stats(
     by_channel = [[round(value, DIGITS) for value in values] for values in moments.mean_and_deviation()]
     mean, deviation = ([round(value, DIGITS) for value in values] for values in moments.given_to_network(source.mode).mean_and_deviation())
     line = f"Normalize: [True, {{mean: {mean}, std: {deviation}}}]"
-    if as_json:
-        channels = [
-            {"channel": name, "mean": one, "std": other} for name, one, other in zip(source.kept_channels, *by_channel, strict=True)
-        ]
-        print(
-            json.dumps(
-                {
-                    "images": images,
-                    "unreadable": list(moments.failures),
-                    "channels": channels,
-                    "Normalize": {"mean": mean, "std": deviation},
-                }
-            )
-        )
-        return
-    console = _console()
-    table = Table(
-        "channel", "mean", "standard deviation", title=f"{images - len(moments.failures):,} images, in [0, 1]", title_justify="left"
-    )
-    for name, one, other in zip(source.kept_channels, *by_channel, strict=True):
-        table.add_row(escape(name), f"{one:.5f}", f"{other:.5f}")
-    console.print(table)
-    if moments.failures:
-        console.print(f"{len(moments.failures):,} images could not be read and do not count:")
-        for reason in moments.failures[:SKIPPED_SHOWN]:
-            console.print(f"  {reason}", markup=False, soft_wrap=True)
-    print(line)
+    channels = [{"channel": name, "mean": one, "std": other} for name, one, other in zip(source.kept_channels, *by_channel, strict=True)]
+
+    def show() -> None:
+        console = _console()
+        title = f"{images - len(moments.failures):,} images, in [0, 1]"
+        table = Table("channel", "mean", "standard deviation", title=title, title_justify="left")
+        for name, one, other in zip(source.kept_channels, *by_channel, strict=True):
+            table.add_row(escape(name), f"{one:.5f}", f"{other:.5f}")
+        console.print(table)
+        if moments.failures:
+            console.print(f"{len(moments.failures):,} images could not be read and do not count:")
+            for reason in moments.failures[:SKIPPED_SHOWN]:
+                console.print(f"  {reason}", markup=False, soft_wrap=True)
+        print(line)
+
+    unreadable, normalize = list(moments.failures), {"mean": mean, "std": deviation}
+    results.show(show, {"images": images, "unreadable": unreadable, "channels": channels, "Normalize": normalize})
 
 
 @app.command(context_settings=ANY_KEY, epilog=f"Example: dino4cells data pack --data cells --to s3://bucket/packed\n\n{ANY_KEY_HELP}")
@@ -143,7 +127,8 @@ def pack(
             progress=progress.advance,
         )
     skipped = f"; {card.failed_rows:,} could not be read and keep the reason" if card.failed_rows else ""
-    print(f"{to}: {card.rows:,} cells, {card.images_bytes / 1e6:,.1f} MB of images in {card.shards:,} shards{skipped}")
+    text = f"{to}: {card.rows:,} cells, {card.images_bytes / 1e6:,.1f} MB of images in {card.shards:,} shards{skipped}"
+    results.show(text, {"packed": to, **card.model_dump()})
 
 
 def _console() -> Console:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from dino4cells.cli import results
 from dino4cells.cli.job import ContextOption, NamespaceOption, OutputOption, SettingsOption, settings_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ def doctor(
     output: OutputOption = "",
     namespace: NamespaceOption = "",
     kubeconfig_context: ContextOption = "",
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Say in one table what a job of these settings would miss on the cluster; nothing is submitted.
 
@@ -35,11 +34,8 @@ def doctor(
 
     visit = _visit(read_settings(settings or [], settings_of(context)), output, namespace, kubeconfig_context)
     rows = list(examine(visit))
-    if as_json:
-        listed = [{**dataclasses.asdict(row), "state": row.state.value} for row in rows]
-        print(json.dumps({"exit_code": exit_code(rows), "rows": listed}, indent=2, ensure_ascii=False))
-    else:
-        _print_table(rows)
+    listed = [{**dataclasses.asdict(row), "state": row.state.value} for row in rows]
+    results.show(lambda: _print_table(rows), {"exit_code": exit_code(rows), "rows": listed})
     raise typer.Exit(exit_code(rows))
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from dino4cells.cli import results
 from dino4cells.cli.options import ANY_KEY, ConfigOption, DataOption, PresetOption
 from dino4cells.errors import ConfigError, JobFailed
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Training and extraction as a PyTorchJob on a Kubernetes cluster.", no_args_is_help=True)
 
 SETTINGS_HELP = "Every key of the settings is an option as well: --nodes 2, --resources.gpus 1, --placement.queue biology."
+FAILED = 1
+"""Exit code when a job failed, and not the command."""
 PATIENCE_SECONDS = 20.0
 """A person waits less long for the cluster's API than a launcher does."""
 
@@ -61,12 +63,11 @@ def render(
     from dino4cells.cluster.pytorchjob import render as manifest_of
 
     job = _job(context, step, config, preset, override, data, model, output, settings, name)
-    text = yaml.safe_dump(manifest_of(job, namespace or None, name=name or None), sort_keys=False, allow_unicode=True, width=120)
-    if to is None:
-        print(text, end="")
-    else:
+    manifest = manifest_of(job, namespace or None, name=name or None)
+    text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=120)
+    if to is not None:
         to.write_text(text, encoding="utf-8")
-        print(f"wrote {to}")
+    results.show(text.rstrip("\n") if to is None else f"wrote {to}", manifest)
 
 
 @app.command(context_settings=ANY_KEY, epilog=f"Example: dino4cells job submit {PLACE}\n\n{SETTINGS_HELP}")
@@ -104,14 +105,18 @@ def submit(
         try:
             launcher.run(job)
         except JobFailed as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise typer.Exit(1) from None
+            error.exit_code = FAILED
+            raise
+        results.show(lambda: None, {"state": "Succeeded", "namespace": place})
         return
     given = launcher.submit(job).name
     where = f"{given} -n {place}" + (f" --context {kubeconfig_context}" if kubeconfig_context else "")
-    print(f"  how it stands   dino4cells job status {where}")
-    print(f"  what it says    dino4cells job logs {where} --follow")
-    print(f"  to end it       dino4cells job delete {where}")
+    lines = [
+        f"  how it stands   dino4cells job status {where}",
+        f"  what it says    dino4cells job logs {where} --follow",
+        f"  to end it       dino4cells job delete {where}",
+    ]
+    results.show("\n".join(lines), {"job": given, "namespace": place})
 
 
 @app.command(epilog="Example: dino4cells job status train-0a1b2c3d4e --namespace biology")
@@ -119,21 +124,16 @@ def status(
     name: NameArgument,
     namespace: NamespaceOption = "",
     kubeconfig_context: ContextOption = "",
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Show how a job stands: its state and since when, its pods with reasons, the last line of progress."""
     import contextlib
-    import dataclasses
 
     from dino4cells.cluster.status import status_of
 
     cluster = _cluster(namespace, kubeconfig_context)
     with contextlib.closing(cluster.api):
         found = status_of(cluster, name, datetime.datetime.now(datetime.timezone.utc))
-    if as_json:
-        print(json.dumps(dataclasses.asdict(found), indent=2, ensure_ascii=False))
-    else:
-        _print_status(found)
+    results.show(lambda: _print_status(found), found)
 
 
 @app.command(epilog="Example: dino4cells job logs train-0a1b2c3d4e --namespace biology --follow")
@@ -144,14 +144,23 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job has ended.")] = False,
     pod: Annotated[str, typer.Option("--pod", metavar="PLACE", help="master-0, worker-1, …; else the one of rank 0.")] = "",
 ) -> None:
-    """Show the log of a job; Ctrl-C ends the showing and not the job."""
+    """Show the log of a job; Ctrl-C ends the showing and not the job. Its events are text in a terminal, and elsewhere as it wrote them."""
     import contextlib
 
     from dino4cells.cluster.status import show_log
+    from dino4cells.cluster.stopping import Stopped
+    from dino4cells.events import readable
+
+    lines: list[str] = []
+
+    def show(line: str) -> None:
+        lines.append(line)
+        results.show_line(readable(line, sys.stdout))
 
     cluster = _cluster(namespace, kubeconfig_context)
-    with contextlib.closing(cluster.api), contextlib.suppress(KeyboardInterrupt):
-        show_log(cluster, name, lambda line: print(line, flush=True), _aside, place=pod, follow=follow)
+    with contextlib.closing(cluster.api), contextlib.suppress(Stopped):
+        show_log(cluster, name, show, _aside, place=pod, follow=follow)
+    results.show(lambda: None, {"job": name, "lines": lines})
 
 
 @app.command(epilog="Example: dino4cells job delete train-0a1b2c3d4e --namespace biology")
@@ -164,7 +173,8 @@ def delete(name: NameArgument, namespace: NamespaceOption = "", kubeconfig_conte
     cluster = _cluster(namespace, kubeconfig_context)
     with contextlib.closing(cluster.api):
         delete_job(cluster, name)
-    print(f"{name}: deleted from namespace {cluster.api.namespace}; its pods end within half a minute")
+    space = cluster.api.namespace
+    results.show(f"{name}: deleted from namespace {space}; its pods end within half a minute", {"deleted": name, "namespace": space})
 
 
 def settings_of(context: typer.Context) -> dict[str, str]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import difflib
-import sys
+import logging
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+import dino4cells
 from dino4cells.cli.published_flags import NOT_USED, OTHER_FLAGS, WITHOUT_VALUE, precision_of
 from dino4cells.errors import ConfigError
 
+logger = logging.getLogger(__name__)
 ANY_KEY = {"allow_extra_args": True, "ignore_unknown_options": True}
 ANY_KEY_HELP = (
     "Every key of the configuration is an option as well: --epochs 20, --model.seed 1, --global_transfo1.RandomResizedCrop.size 48. "
@@ -18,8 +21,19 @@ ANY_KEY_HELP = (
 )
 
 ConfigOption = Annotated[str, typer.Option("--config", metavar="YAML", help="config.yaml of the handbook: a path or URL.")]
+
+
+def _presets(incomplete: str) -> list[str]:
+    """Names for the shell to complete; a look into the directory alone, since reading a configuration takes longer to import."""
+    directory = Path(dino4cells.__file__).parent / "config" / "presets"
+    return sorted(path.stem for path in directory.glob(f"{incomplete}*.yaml"))
+
+
 PresetOption = Annotated[
-    str, typer.Option("--preset", metavar="NAME", help="Settings below the file's: small, small-fluorescence, handbook.")
+    str,
+    typer.Option(
+        "--preset", metavar="NAME", help="Settings below the file's: small, small-fluorescence, handbook.", autocompletion=_presets
+    ),
 ]
 DataOption = Annotated[str, typer.Option("--data", metavar="URL", help="Directory or URL that holds a metadata.csv.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a finished result that is there.")]
@@ -62,7 +76,7 @@ def overrides_of(context: typer.Context) -> dict[str, object]:
         else:
             overrides[key] = value
     if not_used:
-        print(f"warning: {', '.join(not_used)}: steered the published scripts and is not used here", file=sys.stderr)
+        logger.warning("%s: steered the published scripts and is not used here", ", ".join(not_used))
     return overrides
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dino4cells.cli import results
 from dino4cells.cli.options import ANY_KEY
 from dino4cells.errors import JobFailed, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+logger = logging.getLogger(__name__)
 app = typer.Typer(help="The Kubeflow pipeline train → extract → classify.", no_args_is_help=True)
 
+FAILED = 1
+"""Exit code when a run failed, and not the command."""
 EXAMPLE = "dino4cells pipeline submit --endpoint http://localhost:8080 --data s3://lab/cells group=plate epochs=20 --wait"
 
 
@@ -24,7 +28,8 @@ def compile_pipeline(output: Annotated[Path, typer.Argument(metavar="FILE", help
     """Write the pipeline as the YAML that the Kubeflow UI takes (Pipelines → Upload pipeline)."""
     from dino4cells.pipelines.pipeline import compile_pipeline as write
 
-    print(f"wrote {write(output)}")
+    written = write(output)
+    results.show(f"wrote {written}", {"wrote": str(written)})
 
 
 @app.command(
@@ -64,13 +69,15 @@ def submit(
         account=service_account,
         root=pipeline_root,
     )
-    print(f"run {run.identifier}\n{run.url}", flush=True)
+    answer = {"run": run.identifier, "url": run.url}
+    results.show_line(f"run {run.identifier}\n{run.url}")
     if wait:
         try:
             remote.follow(pipelines, run)
         except JobFailed as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise typer.Exit(1) from None
+            error.exit_code = FAILED
+            raise
+    results.show(lambda: None, answer)
 
 
 def _with_version(parameters: Mapping[str, object]) -> dict[str, object]:
@@ -82,6 +89,6 @@ def _with_version(parameters: Mapping[str, object]) -> dict[str, object]:
     try:
         version = data_version(parameters)
     except StorageError as error:
-        print(f"note: the data cannot be read from here, so that the cache does not know when it changes ({error})", file=sys.stderr)
+        logger.warning("the data cannot be read from here, so that the cache does not know when it changes (%s)", error)
         version = ""
     return {**parameters, **({"data_version": version} if version else {})}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import shlex
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from dino4cells.cli import results
 from dino4cells.cli.options import ConfigOption, GroupOption, LabelOption, PresetOption, ProcessesOption, overrides_of
 
 
@@ -53,6 +56,10 @@ def run(
             "baselines": baselines,
         },
     )
-    summary.print_summary(
-        finished.classification, features=finished.features, model=finished.model, seconds=(datetime.now() - started).seconds
-    )
+    seconds = (datetime.now() - started).total_seconds()
+
+    def show() -> None:
+        summary.print_summary(finished.classification, features=finished.features, model=finished.model, seconds=seconds)
+
+    metrics = json.loads(storage.read_text(storage.join(finished.classification, "metrics.json")))
+    results.show(show, {**dataclasses.asdict(finished), "seconds": seconds, "metrics": metrics})

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from dino4cells.cli import results
+
 
 def simulate(
     output: Annotated[str, typer.Argument(metavar="URL", help="Directory or URL to write to.")],
@@ -29,6 +31,5 @@ def simulate(
             handbook=handbook,
             progress=lambda drawn: progress.advance(drawn - progress.done),
         )
-    print(
-        f"{data.cells:,} cells of {len(data.classes)} classes, {len(data.cell_lines)} lines and {len(data.plates)} plates are in {data.url}"
-    )
+    found = f"{data.cells:,} cells of {len(data.classes)} classes, {len(data.cell_lines)} lines and {len(data.plates)} plates"
+    results.show(f"{found} are in {data.url}", data)

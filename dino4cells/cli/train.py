@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from dino4cells.cli import results
 from dino4cells.cli.options import ConfigOption, DataOption, GpusOption, OverwriteOption, PresetOption, ProcessesOption, overrides_of
 
 
@@ -27,8 +28,9 @@ def train(
     from dino4cells.cluster.launchers import processes_of
 
     numbers = gpus_of(gpus)
+    settings = steps.configuration(config, preset, overrides)
     card = steps.train(
-        steps.configuration(config, preset, overrides),
+        settings,
         data=data or None,
         output=output or None,
         overwrite=overwrite,
@@ -36,7 +38,8 @@ def train(
         device="cuda" if numbers else "auto",
     )
     summary = card.training
-    print(
+    results.show(
         f"trained {card.arch} on {summary.images:,} images of {len(card.channels)} channels ({', '.join(card.channels)}): "
-        f"loss {summary.loss_start:.3f} → {summary.loss_end:.3f}, {summary.images_per_second:,.0f} images/s"
+        f"loss {summary.loss_start:.3f} → {summary.loss_end:.3f}, {summary.images_per_second:,.0f} images/s",
+        {"model": output or settings.model.output_dir, **card.model_dump()},
     )

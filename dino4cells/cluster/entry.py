@@ -17,7 +17,8 @@ from dino4cells.cluster.local import REASON_FILE
 from dino4cells.cluster.sign import LauncherGone, Patience, end_without_launcher, wait_for_launcher
 from dino4cells.cluster.variables import LAUNCHER_SIGN, POD
 from dino4cells.config import Config, load_config, parse_config
-from dino4cells.errors import Dino4CellsError
+from dino4cells.errors import Dino4CellsError, Interrupted
+from dino4cells.events import Style, line_of, logged, said, style_of
 
 # Kubernetes shows the content of this file as the reason of a terminated container.
 TERMINATION_LOG = Path("/dev/termination-log")
@@ -40,17 +41,29 @@ def process_of_a_job(patience: Patience | None = None) -> Iterator[None]:
     Args:
         patience: with that sign; the usual one when None.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     # In a step's pod a shell stands between; where it alone is asked to stop, it ends and does not pass that on.
     if os.environ.get(REASON_FILE) or os.environ.get(POD):
         threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
-    try:
+    with logged(), _reported():
         if sign := os.environ.get(LAUNCHER_SIGN):
             patience = patience or Patience()
             wait_for_launcher(sign, patience)
             if os.environ.get("RANK") == "0":
                 threading.Thread(target=end_without_launcher, args=[sign, patience], daemon=True).start()
         yield
+
+
+@contextlib.contextmanager
+def _reported() -> Iterator[None]:
+    """Say why this process ends, where the launcher looks for it."""
+    try:
+        yield
+    except Interrupted as stop:
+        if place := os.environ.get(REASON_FILE):
+            Path(place).write_text(f"{stop}\n")
+        else:
+            _say("interrupted", f"{stop}")
+        raise
     except Dino4CellsError as error:
         place = os.environ.get(REASON_FILE)
         if place:
@@ -59,8 +72,12 @@ def process_of_a_job(patience: Patience | None = None) -> Iterator[None]:
             # What is no mistake may be tried again, by this job or by the next launcher.
             TERMINATION_LOG.write_text(f"{'' if isinstance(error, LauncherGone) else MISTAKE}{error}\n")
         if not place:  # the launcher of this machine says it once for all processes
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            _say("error", f"{error}")
         raise SystemExit(error.exit_code) from None
+
+
+def _say(kind: str, message: str) -> None:
+    print(line_of(kind, message=message) if style_of(sys.stderr) is Style.JSON else said(kind, message), file=sys.stderr, flush=True)
 
 
 def _end_with(parent: int) -> None:

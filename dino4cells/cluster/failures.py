@@ -15,6 +15,7 @@ from dino4cells.cluster.local import AGENT_LINE
 from dino4cells.cluster.objects import Container, Ended, Job, Pod
 from dino4cells.cluster.states import Limits, State
 from dino4cells.errors import Dino4CellsError, JobFailed
+from dino4cells.events import text_of
 
 IMAGE_REASONS = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable"}
@@ -244,7 +245,7 @@ def own_words(lines: Sequence[str], count: int) -> tuple[str, ...]:
     """The last lines that a process wrote before torchrun gave its own account of the failure, which says less."""
     begin = next((number for number, line in enumerate(lines) if (match := AGENT_LINE.match(line)) and match["level"] == "E"), None)
     own = [line for line in lines[:begin] if AGENT_LINE.match(line) is None]
-    return tuple((own or list(lines))[-count:])
+    return tuple(map(text_of, (own or list(lines))[-count:]))
 
 
 def _clause(words: str) -> str:

@@ -24,6 +24,7 @@ from dino4cells.cluster.stopping import Stopped, stop_signals
 from dino4cells.cluster.variables import LAUNCHER_SIGN
 from dino4cells.cluster.watching import JobPods, JobWatch
 from dino4cells.errors import ConfigError, JobFailed
+from dino4cells.events import readable
 
 # A pod that is asked to stop is killed after 30 seconds by default; until then the job must be gone.
 _STOPPED_SECONDS = 20.0
@@ -304,5 +305,5 @@ class PyTorchJobLauncher:
 
 
 def _print(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
+    sys.stdout.write(f"{readable(line, sys.stdout)}\n")
     sys.stdout.flush()

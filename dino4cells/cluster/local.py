@@ -16,7 +16,9 @@ from types import FrameType
 
 from dino4cells.cluster.gpus import visible_devices
 from dino4cells.cluster.job import JobSpec
-from dino4cells.errors import ConfigError, JobFailed
+from dino4cells.errors import ConfigError, Interrupted, JobFailed
+from dino4cells.events import LOG, Style, style_of
+from dino4cells.progress import Relay
 
 REASON_FILE = "DINO4CELLS_REASON_FILE"
 """Environment variable: where a process of a job leaves the sentence that says why it failed (in a pod: /dev/termination-log)."""
@@ -43,6 +45,7 @@ class LocalLauncher:
         Raises:
             ConfigError: the job wants more than one machine.
             JobFailed: with the reason that the failed process left, or its exit code.
+            Interrupted: this process was asked to stop, and the job has.
         """
         if job.nodes != 1:
             raise ConfigError(f"nodes: this machine is one node and the job wants {job.nodes}; raise the processes per node instead.")
@@ -63,7 +66,8 @@ class LocalLauncher:
                 code = process.wait()
             if code:
                 if received:
-                    raise JobFailed(f"{job.name}: was stopped by {received[0].name}; run it again to go on or to start anew.")
+                    sentence = reason.read_text().strip() if reason.exists() else "the same command goes on or starts anew."
+                    raise Interrupted(sentence, received[0])
                 if reason.exists():
                     raise JobFailed(reason.read_text().strip())
                 sys.stdout.write("".join(withheld))
@@ -84,6 +88,7 @@ class LocalLauncher:
             "PYTHONUNBUFFERED": "1",
             "PYTHONIOENCODING": "utf-8",
             REASON_FILE: str(reason),
+            LOG: (Style.QUIET if style_of(sys.stderr) is Style.QUIET else Style.JSON).value,  # `Relay` writes it as this process does
             **job.environment,
         }
         if self.gpus:
@@ -95,14 +100,14 @@ def _pass_on(process: subprocess.Popen[str]) -> list[str]:
     """Print the output as it comes, up to torchrun's account of a failure; returns what was not printed."""
     withheld: list[str] = []
     failing = False
-    for line in process.stdout or ():
-        agent = AGENT_LINE.match(line)
-        failing = failing or (agent is not None and agent["level"] == "E")
-        if failing or agent:
-            withheld.append(line)
-        else:
-            sys.stdout.write(line)
-            sys.stdout.flush()
+    with Relay() as relay:
+        for line in process.stdout or ():
+            agent = AGENT_LINE.match(line)
+            failing = failing or (agent is not None and agent["level"] == "E")
+            if failing or agent:
+                withheld.append(line)
+            else:
+                relay.line(line)
     return withheld
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,8 @@ from dino4cells.cluster.objects import JOB_LABEL, Job, Pod, job_from, pod_from, 
 from dino4cells.cluster.states import Limits, Observation, State, how_it_ended, observe, why_not_up
 from dino4cells.cluster.watching import JobPods
 from dino4cells.errors import ConfigError
-from dino4cells.progress import BAR_WIDTH
+from dino4cells.events import event_of, text_of
 
-_PROGRESS = re.compile(rf"[█░]{{{BAR_WIDTH}}}")
 _TAIL_LINES = 50
 
 
@@ -240,7 +238,8 @@ def _progress(cluster: Cluster, job: Job, pods: Sequence[Pod]) -> str:
     except ClusterError as error:
         return f"(the log cannot be read: {within(error)})"
     lines = [line for line in map(without_time, part.lines if part else ()) if line.strip()]
-    return next((line for line in reversed(lines) if _PROGRESS.search(line)), lines[-1] if lines else "")
+    told = (line for line in reversed(lines) if (event := event_of(line)) and event["event"] == "progress")
+    return text_of(next(told, lines[-1] if lines else ""))
 
 
 def _pod_status(pod: Pod) -> PodStatus:

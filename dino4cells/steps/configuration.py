@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
-import sys
 from collections.abc import Mapping
 
 from dino4cells import storage
@@ -15,6 +15,8 @@ from dino4cells.data.metadata import read_table
 from dino4cells.data.strata import sample_order
 from dino4cells.errors import ConfigError
 from dino4cells.models.artifact import CONFIG, KIND, artifact_of
+
+logger = logging.getLogger(__name__)
 
 
 def configuration(source: str = "", preset: str = "", overrides: str | Mapping[str, object] = "") -> Config:
@@ -30,7 +32,7 @@ def configuration(source: str = "", preset: str = "", overrides: str | Mapping[s
     """
     config = _resolved(source, preset, overrides)
     for warning in config.warnings:
-        print(f"warning: {warning}", file=sys.stderr, flush=True)
+        logger.warning("%s", warning)
     return config
 
 

@@ -30,14 +30,16 @@ from dino4cells.models.readme import readme
 from dino4cells.progress import Progress
 from dino4cells.training import checkpoint as checkpoints
 from dino4cells.training.distributed import ProcessGroup
-from dino4cells.training.interruption import CHECK_EVERY, Interrupted, any_process, stop_signal
+from dino4cells.training.interruption import CHECK_EVERY, any_process, stop_signal
 from dino4cells.training.loop import DINO
 from dino4cells.training.resume import RunIdentity
 from dino4cells.training.run_log import Record, RunLog
 from dino4cells.training.schedules import Schedules
+from dino4cells.training.tensorboard import EVENTS, LiveEvents, clear_events, dump_events
 from dino4cells.training.throughput import Stopwatch, Throughput
 
 RECORDS = 200  # lines of log.jsonl that a run aims at
+SHOWN = ("epoch", "loss", "data_wait", "memory_gib")  # of a record, beside the progress
 logger = logging.getLogger(__name__)
 
 
@@ -80,12 +82,12 @@ def fit(
     fingerprint, identity, config = config.fingerprint(), RunIdentity.of(config, metadata, order), with_data_statistics(config, images)
     dino = DINO(config, source.in_channels, schedules, group)
     if group.is_first:
-        print(f"Training in {dino.arithmetic}.", flush=True)
+        logger.info("Training in %s.", dino.arithmetic)
     seen, log = _resume(dino, resume_directory, identity)
     if seen == 0 and model.init:
         log.init = dino.start_from(config, source.channels)
         if group.is_first:
-            print("\n".join(log.init), flush=True)
+            logger.info("%s", "\n".join(log.init))
     stream = replace(stream, start=seen)
     watch = Stopwatch(group, batch_size, seen)
 
@@ -127,6 +129,7 @@ def fit(
     )
     if group.is_first:
         _write(dino, card, config, _state(dino, log, identity, order, seen), log, output)
+        clear_events(resume_directory)
         checkpoints.clear(resume_directory)
     return card
 
@@ -152,7 +155,7 @@ def _resume(dino: DINO, directory: str, identity: RunIdentity) -> tuple[int, Run
         return 0, RunLog()
     seen = dino.restore(found, directory)
     if dino.group.is_first:
-        logger.warning("Continuing after %s images from %s.", f"{seen:,}", directory)
+        logger.info("Continuing after %s images from %s.", f"{seen:,}", directory)
     return seen, RunLog(list(found.get("log", [])), dict(found.get("failures", {})), init=tuple(found.get("init", ())))
 
 
@@ -179,22 +182,25 @@ def _run(
     every, copied_every = max(1, stream.total // stream.batch_size // RECORDS), epoch * config.saveckp_freq
     # On a CPU the reading processes would only compete with the training ones.
     workers = config.num_workers if group.device.type == "cuda" else 0
-    reading = iter(load_batches(images, stream, workers, group.device))
+    reading, events = iter(load_batches(images, stream, workers, group.device)), LiveEvents(resume_directory)
     with stop_signal() as stop, checkpoints.CheckpointWriter(resume_directory) as writer, reading as batches:
         for number, batch in enumerate(batches, start=1):
             log.note_failures(batch, len(images), config.max_bad_images)
             log.losses.append(dino.step(batch, seen))
             before, seen = seen, seen + stream.batch_size
-            last, note = number == len(stream), None
+            last, note, record = number == len(stream), None, None
             asked = late = False
             if number % CHECK_EVERY[group.device.type] == 0 and not last:  # after the last step the model itself is written
                 asked, late = any_process(stop(), time.monotonic() - saved > 60 * config.checkpoint_minutes, group)
             if asked or late or last or seen // stream.batch_size % every == 0:
                 loss = _finite(log.mean_loss(group.device), dino, seen)
                 throughput = watch.lap(seen, batches.waited_seconds)
-                log.records.append(_record(dino, seen, seen / epoch, loss, throughput))
+                record = _record(dino, seen, seen / epoch, loss, throughput)
+                log.records.append(record)
                 note = f"epoch {seen / epoch:.1f}/{config.epochs} · loss {loss:.3f} · {throughput}"
                 log.share_failures(len(images), config.max_bad_images, group.device)
+                if group.is_first:
+                    events.update(log.records)
                 if on_record:
                     on_record(dino, seen, watch.seconds)
             if asked or late:
@@ -205,8 +211,8 @@ def _run(
                 writer.keep_copy(_state(dino, log, identity, stream.order, seen))
             if asked:
                 writer.wait()
-                raise Interrupted
-            progress.advance(stream.batch_size, note)
+                raise stop.interrupted(seen, stream.total, resume_directory)
+            progress.advance(stream.batch_size, note, record and {key: record[key] for key in SHOWN})
     return seen
 
 
@@ -220,10 +226,13 @@ def _finite(loss: float, dino: DINO, seen: int) -> float:
 
 
 def _record(dino: DINO, seen: int, epoch: float, loss: float, throughput: Throughput) -> Record:
-    """A line of log.jsonl. Records of older runs, which a resumed one keeps, know images_per_second alone, as the mean since the start."""
+    """A line of log.jsonl. Records of older runs, which a resumed one keeps, know no time (seconds since 1970), and images_per_second
+    alone, as the mean since the start.
+    """
     schedules = dino.schedules
     return {
         "samples": seen,
+        "time": round(time.time(), 3),
         "epoch": round(epoch, 4),
         "loss": loss,
         "lr": schedules.lr(seen),
@@ -242,3 +251,6 @@ def _write(dino: DINO, card: ModelCard, config: Config, state: checkpoints.Check
         writer.write_text(artifact.README, readme(card, log.records, storage.name(output)))
         writer.write_text(artifact.CONFIG, config.to_yaml())
         writer.write_text(artifact.LOG, log.lines())
+        events = dump_events(log.records)
+        if events is not None:
+            writer.write_bytes(EVENTS, events)

@@ -1,25 +1,19 @@
-"""How a run is asked to stop: SIGTERM, which a cluster sends before it takes the machine away."""
+"""How a run is asked to stop: SIGTERM, which a cluster sends before it takes the machine away, and Ctrl-C."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import torch
 
+from dino4cells.errors import Interrupted
 from dino4cells.training.distributed import ProcessGroup, max_over_ranks
 
 # Steps between two looks at the clock and for SIGTERM, which all processes take together: on a GPU that waits for its queue.
 CHECK_EVERY = {"cpu": 1, "cuda": 10}
-
-
-class Interrupted(SystemExit):
-    """The run was asked to stop (SIGTERM); its state is in a checkpoint. The exit code is the shell's for that signal."""
-
-    def __init__(self) -> None:
-        super().__init__(128 + signal.SIGTERM)
 
 
 def any_process(asked: bool, late: bool, group: ProcessGroup) -> tuple[bool, bool]:
@@ -28,20 +22,36 @@ def any_process(asked: bool, late: bool, group: ProcessGroup) -> tuple[bool, boo
     return bool(answers[0]), bool(answers[1])
 
 
+class StopSignal:
+    """Whether SIGTERM or Ctrl-C has come to this process."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def __call__(self) -> bool:
+        return self.number is not None
+
+    def remember(self, number: int, frame: FrameType | None) -> None:
+        """Handle the signal: from now on it has come; a second Ctrl-C does not wait for a checkpoint."""
+        if self.number is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.number = number
+
+    def interrupted(self, seen: int, total: int, directory: str, unit: str = "images") -> Interrupted:
+        """What ends a run whose checkpoint is written; in a job another process may have got the signal, which then was SIGTERM."""
+        sentence = f"{seen:,} of {total:,} {unit} seen are in {directory}; the same command goes on from there."
+        return Interrupted(sentence, self.number or signal.SIGTERM)
+
+
 @contextmanager
-def stop_signal() -> Iterator[Callable[[], bool]]:
-    """A function that says whether SIGTERM has come; the signal itself no longer ends the process at once."""
-    received: list[int] = []
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
+def stop_signal() -> Iterator[StopSignal]:
+    """What says whether SIGTERM or Ctrl-C has come; neither ends the process at once any more."""
+    stop, before = StopSignal(), {}
+    with suppress(ValueError):  # not the main thread, which alone may set handlers: then a signal ends the process as usual
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.signal(number, stop.remember)
     try:
-        before = signal.signal(signal.SIGTERM, remember)
-    except ValueError:  # not the main thread, which alone may set handlers: then SIGTERM ends the process as usual
-        yield lambda: False
-        return
-    try:
-        yield lambda: bool(received)
+        yield stop
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)

@@ -24,6 +24,7 @@ import yaml
 from kubernetes_server import NAMESPACE, KubernetesServer, Time, kubernetes_server
 
 from dino4cells import storage
+from dino4cells.events import text_of
 from dino4cells.pipelines.pipeline import COMPILED
 
 HERE = Path(__file__).parent
@@ -172,7 +173,7 @@ class Cluster:
             self.server.writes(lines[-1], role=role, index=index)
         process.wait()
         # Where there is no /dev/termination-log the process says it on its standard error alone.
-        own = [line for line in lines if line.startswith("error: ")]
+        own = [text for text in map(text_of, lines) if text.startswith("error: ")]
         message = own[-1] if own else "\n".join(lines)[-2048:]
         self.server.ends(process.returncode, role, index, message="" if process.returncode == 0 else message, phase="")
         if process.returncode:

@@ -16,6 +16,7 @@ from signed_job import PATIENCE
 from dino4cells.cluster.sign import ABANDONED, LauncherGone
 from dino4cells.cluster.variables import LAUNCHER_SIGN
 from dino4cells.config import Config
+from dino4cells.events import text_of
 
 SCRIPT = Path(__file__).with_name("signed_job.py")
 LONGEST = 30.0
@@ -102,7 +103,7 @@ def test_a_job_outlives_the_absence_of_its_store_and_not_that_of_its_launcher(jo
     again = job.process()
     out, _ = again.communicate(timeout=LONGEST)
     assert again.returncode == LauncherGone.exit_code, out
-    assert out.startswith("error: ")
+    assert text_of(out).startswith("error: ")
     assert "the launcher of this job is gone and none has taken the job over" in out
 
     job.launcher()

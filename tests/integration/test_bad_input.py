@@ -258,7 +258,7 @@ def test_a_wrong_value_is_told_with_file_line_and_key(dino4cells: Command, cells
 def test_an_unknown_key_is_a_warning_with_a_suggestion(dino4cells: Command, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("model:\n  epoch: 3\n")
-    answer = dino4cells("config", "--config", path)
+    answer = dino4cells("config", "--config", path, "--log", "text")
     assert answer.code == 0
     assert answer.err == f"warning: {path}, line 2: model.epoch is not known and not used; did you mean epochs?\n"
 
@@ -310,11 +310,11 @@ def test_an_output_that_cannot_be_written_is_named_before_training(
     s3()
     answer = dino4cells("train", "--config", tiny_yaml, "--data", cells, "--output", "s3://no-such-bucket/model")
     assert_refused(answer, "s3://no-such-bucket/model", "the bucket does not exist; create it, or correct its name")
-    assert "train  " not in answer.err
+    assert '"train"' not in answer.err
     (tmp_path / "notes").write_text("a file")
     answer = dino4cells("train", "--config", tiny_yaml, "--data", cells, "--output", tmp_path / "notes" / "model")
     assert_refused(answer, f"{tmp_path}/notes/model", "(Not a directory); check the path.")
-    assert "train  " not in answer.err
+    assert '"train"' not in answer.err
 
 
 # Finished results

@@ -21,9 +21,14 @@ from dino4cells.cluster.client import Cluster
 from dino4cells.cluster.context import namespace_of
 from dino4cells.cluster.status import JobStatus, show_log, status_of
 from dino4cells.errors import ConfigError
+from dino4cells.events import line_of
 
 Command = Callable[..., Any]  # the fixture `dino4cells` of conftest
 WORDS = ("--image", "registry.example/dino4cells:0.1.0", "--data", "s3://lab/cells", "--output", "s3://lab/model", "--preset", "small")
+PROGRESS = line_of(
+    "progress",
+    **{"step": "train", "done": 500, "total": 1000, "unit": "images", "images_per_second": 40, "seconds_left": 12, "note": "loss 4.2"},
+)
 BAR = "train    ████████████░░░░░░░░░░░░  50% · 500/1,000 images · 40 images/s · 0:12 left · loss 4.2"
 
 
@@ -206,7 +211,7 @@ def test_the_status_shows_state_time_pods_and_progress(server: KubernetesServer,
     server.create_pods()
     server.time.sleep(4)
     server.all_run()
-    server.writes("reading cells", BAR, "a warning")
+    server.writes("reading cells", PROGRESS, line_of("warning", message="an image is missing"))
     server.time.sleep(120)
     found = status(server, cluster)
     assert (found.state, found.detail, found.since, found.progress) == ("running", "2 pods", "2026-01-01T12:00:04Z", BAR)

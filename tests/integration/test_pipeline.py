@@ -17,6 +17,8 @@ import yaml
 
 from dino4cells.artifacts import open_artifact
 from dino4cells.data.simulate import simulate
+from dino4cells.events import event_of
+from dino4cells.training.tensorboard import EVENTS
 
 CELLS, PLATES = 84, 6
 SETTINGS = """\
@@ -94,10 +96,10 @@ def test_all_paths_of_the_table_are_there(finished: Run, place: Path) -> None:
 
 @pytest.mark.parametrize("step", ["train", "extract", "classify"])
 def test_every_step_shows_images_per_second_and_the_time_left(finished: Run, step: str) -> None:
-    lines = re.findall(rf"^ *{step} +[█░]+ +(\d+)% · .* images · [\d.,]+ images/s · (.*)$", finished.out, flags=re.MULTILINE)
-    assert lines, finished.out
-    assert any(re.match(r"\d+:\d\d (left|taken)", rest) for _, rest in lines)
-    assert lines[-1][0] == "100"
+    events = [event for event in map(event_of, finished.err.splitlines()) if event and event.get("step") == step]
+    assert events, finished.err
+    assert all(event["images_per_second"] > 0 and event["seconds_left"] is not None for event in events)
+    assert events[-1]["done"] == events[-1]["total"]
 
 
 def test_the_log_of_a_run_is_for_people(finished: Run) -> None:
@@ -109,7 +111,7 @@ def test_the_log_of_a_run_is_for_people(finished: Run) -> None:
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
-        ("model", ["README.md", "checkpoint.pth", "config.yaml", "log.jsonl", "model.json", "model.safetensors"]),
+        ("model", ["README.md", "checkpoint.pth", "config.yaml", "log.jsonl", "model.json", "model.safetensors", EVENTS]),
         ("features", [f"{kind}-0000{rank}.parquet" for kind in ("baseline", "part") for rank in (0, 1)] + ["features.json"]),
         ("classification", ["knn.skops", "linear_probe.skops", "metrics.json", "predictions.parquet", "report.html"]),
     ],

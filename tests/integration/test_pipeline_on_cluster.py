@@ -24,6 +24,8 @@ from dino4cells.cluster.job import Toleration
 from dino4cells.cluster.launchers import JobParameters, Launch, launch_of
 from dino4cells.data.simulate import simulate
 from dino4cells.errors import ConfigError
+from dino4cells.events import event_of
+from dino4cells.training.tensorboard import EVENTS
 
 CELLS = 56
 CONFIG = """\
@@ -83,7 +85,7 @@ def test_both_steps_succeed(finished: Finished) -> None:
 def test_the_model_is_whole_at_its_planned_place(finished: Finished) -> None:
     model = open_artifact(f"s3://{finished.cluster.bucket}/{PLACE}/train/uuid-train/model", "model")
     model.verify()
-    assert model.names == ["README.md", "checkpoint.pth", "config.yaml", "log.jsonl", "model.json", "model.safetensors"]
+    assert model.names == ["README.md", "checkpoint.pth", "config.yaml", "log.jsonl", "model.json", "model.safetensors", EVENTS]
     assert json.loads(model.read_bytes("model.json"))["training"]["processes"] == 2
 
 
@@ -117,7 +119,8 @@ def test_the_log_is_the_jobs_and_names_sources_and_never_values(finished: Finish
     assert "from: config map kfp-launcher, providers.minio.default" in log
     assert "credentials: secret objects, key id" in log
     assert "secret dino4cells-store is not in namespace lab" in log
-    assert re.search(r"train +[█░]+ +100% · .* images/s", log)
+    last = [event for event in map(event_of, log.splitlines()) if event and event.get("step") == "train"][-1]
+    assert last["done"] == last["total"]
     for text in (log, finished.extract[1], json.dumps(finished.jobs)):
         assert "never-shown" not in text
         assert "of-the-lab" not in text
@@ -168,8 +171,8 @@ def test_a_failure_in_a_pod_is_the_steps_own(s3: Callable[[], str], tmp_path: Pa
         with_store(cluster)
         code, log = cluster.run("train", config=CONFIG, data=data, launcher="pytorchjob")
         assert code != 0
-        (sentence,) = [line for line in log.splitlines() if line.startswith("error: ")][-1:]
-        assert "none of the first 20 images can be read" in sentence
+        said = [event for event in map(event_of, log.splitlines()) if event and event["event"] == "error"][-1]
+        assert "none of the first 20 images can be read" in said["message"]
         assert storage.list_files(f"{url}/{PLACE}/train/uuid-train/model") == []
 
 

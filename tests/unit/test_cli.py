@@ -133,7 +133,7 @@ def _overrides(*words: str) -> dict[str, object]:
     return overrides_of(COMMANDS[command].make_context(command, options))
 
 
-def test_every_flag_of_the_published_training_is_understood(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_flag_of_the_published_training_is_understood(caplog: pytest.LogCaptureFixture) -> None:
     keys = {
         **{"arch": "vit_small", "patch_size": "8", "out_dim": "4096", "norm_last_layer": "false", "momentum_teacher": "0.99"},
         **{"use_bn_in_head": "True", "num_channels": "4", "warmup_teacher_temp": "0.03", "teacher_temp": "0.05", "student_temp": "0.2"},
@@ -155,10 +155,10 @@ def test_every_flag_of_the_published_training_is_understood(capsys: pytest.Captu
     }
     config = load_config(overrides=overrides)
     assert (config.model.arch, config.model.sample_single_cells, config.model.local_crops_scale) == ("vit_small", True, (0.05, 0.3))
-    assert capsys.readouterr().err == (
-        "warning: --global_crops_scale, --loader, --dist_url, --local_rank, --root_dir_path, --RGBmode, --scale-factor, --master_port: "
-        "steered the published scripts and is not used here\n"
-    )
+    assert caplog.messages == [
+        "--global_crops_scale, --loader, --dist_url, --local_rank, --root_dir_path, --RGBmode, --scale-factor, --master_port: "
+        "steered the published scripts and is not used here"
+    ]
 
 
 def test_every_flag_of_the_published_extraction_is_understood() -> None:
@@ -250,7 +250,7 @@ def test_the_handbooks_two_commands_work(
 
     trained = dino4cells("train", "--config", "config.yaml")
     assert trained.code == 0, trained.err
-    assert "Training in float32; CPU, 1 thread a process." in trained.out
+    assert "Training in float32; CPU, 1 thread a process." in trained.err
     assert "trained vit_tiny on 24 images of 4 channels (microtubules, protein, nucleus, ER): loss" in trained.out
     extracted = dino4cells("extract", "--config", "config.yaml")
     assert extracted.code == 0, extracted.err
@@ -265,7 +265,7 @@ def test_the_handbooks_two_commands_work(
 
     finished = dino4cells("train", "--config", "config.yaml")  # as a pod that starts again after it has finished
     assert finished.code == 0
-    assert "train " not in finished.err
+    assert '"train"' not in finished.err
 
 
 @pytest.mark.parametrize(

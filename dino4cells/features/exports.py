@@ -149,7 +149,8 @@ def _write_h5ad(path: Path, table: Table) -> None:
     import h5py
 
     obs = _observations(table.metadata)
-    anndata.AnnData(obs=obs, var=pd.DataFrame(index=table.columns), uns={CARD_KEY: _plain(table.card)}).write_h5ad(path)
+    said = _plain(table.card.model_dump(mode="json"))
+    anndata.AnnData(obs=obs, var=pd.DataFrame(index=table.columns), uns={CARD_KEY: said}).write_h5ad(path)
     with h5py.File(path, "r+") as file:
         if "X" in file:
             del file["X"]
@@ -191,14 +192,15 @@ def _observed(column: pd.Series[Any]) -> Any:
     return pd.Categorical(text.where(known, None), categories=categories)
 
 
-def _plain(card: FeaturesCard) -> dict[str, Any]:
-    """The card as AnnData can hold it: text, numbers, lists of text; what is nested deeper as JSON, what is not there left out."""
+def _plain(said: dict[str, Any]) -> dict[str, Any]:
+    """What a card says as AnnData can hold it: text, numbers, lists of text; other lists as JSON; what is empty left out."""
     plain: dict[str, Any] = {}
-    for name, value in card.model_dump(mode="json").items():
-        if isinstance(value, (str, int, float, bool)):
-            plain[name] = value
-        elif isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-            plain[name] = np.array(value, dtype=object)
-        elif value:
-            plain[name] = json.dumps(value)
+    for name, value in said.items():
+        if isinstance(value, dict) and value:
+            plain[name.replace("/", "_")] = _plain(value)
+        elif isinstance(value, list) and value:
+            texts = all(isinstance(item, str) for item in value)
+            plain[name.replace("/", "_")] = np.array(value, dtype=object) if texts else json.dumps(value)
+        elif isinstance(value, (str, int, float)):
+            plain[name.replace("/", "_")] = value
     return plain

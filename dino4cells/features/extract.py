@@ -183,6 +183,7 @@ def _card(model: TrainedModel, metadata: Metadata, cells: CellValues, config: Co
         data_fingerprint=metadata.fingerprint,
         model=model.artifact.url,
         model_fingerprint=model.artifact.fingerprint,
+        model_card=model.card.model_dump(mode="json"),
         images_per_second=sum(rate for _, _, rate in shares),
         versions={"dino4cells": dino4cells.__version__, "torch": torch.__version__, "python": platform.python_version()},
     )

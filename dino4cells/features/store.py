@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -61,6 +62,7 @@ class FeaturesCard(BaseModel):
     data_fingerprint: str
     model: str
     model_fingerprint: str
+    model_card: dict[str, Any] = Field(default_factory=dict, description="What the model says of itself, in `model.json`.")
     images_per_second: float
     versions: dict[str, str]
 
@@ -192,6 +194,8 @@ def open_features(url: str) -> tuple[Artifact, FeaturesCard]:
     Raises:
         ArtifactError: no complete features there, or the card cannot be read.
     """
+    if url.lower().endswith((".parquet", ".h5ad")):
+        raise ArtifactError(f"{url}: is a file of features for other tools; give the directory that it was made of.")
     artifact = open_artifact(url, KIND)
     return artifact, _card(artifact)
 

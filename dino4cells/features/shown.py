@@ -1,7 +1,7 @@
 """Which of its channels a network is shown at extraction: `embedding.keep_channels`.
 
 A channel that is not shown is black before any transform, as `remove_channel` makes it in training. An input of the image mode without any
-shown channel (such as one channel apart) is left out, and its features with it.
+shown channel (such as one channel apart) is left out, and its features with it; of inputs that come to the same, the first stays.
 
 Dimensions: B batch, C channels, H height, W width.
 """
@@ -64,7 +64,9 @@ class ShownChannels:
             raise ConfigError(
                 f"{where}: names none of the channels that the model's image mode uses; name some of {', '.join(dict.fromkeys(names))}."
             )
-        return cls(positions, tuple(given for given in source.mode.inputs if set(given) & set(positions)), len(names))
+        looks = {given: tuple(position if position in positions else None for position in given) for given in source.mode.inputs}
+        first = {look: given for given, look in reversed(looks.items()) if set(look) != {None}}
+        return cls(positions, tuple(given for given in looks if given in first.values()), len(names))
 
     def of(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """The images with black in place of what is not shown; themselves where everything is."""

@@ -20,8 +20,8 @@ from dino4cells.features.query import matching_rows
 from dino4cells.features.store import Features, FeaturesCard, PartWriter, read_features
 from dino4cells.steps.inputs import check_output
 
-LEVELS = {"well": ("plate", "well"), "image": ("ID",), "compound": ("compound",)}
-"""What `aggregate` calls a column or several; any other word is a column itself."""
+LEVELS = {"well": ("well",), "image": ("ID",), "compound": ("compound",)}
+"""What `aggregate` calls a column, a well together with those of `by`; any other word is a column itself."""
 
 
 def profile(
@@ -46,9 +46,10 @@ def profile(
         features: URL of a features artifact, or of a file (`.pth`) in the published layout.
         output: URL of the features artifact that is written; its `features.json` says what was done.
         normalize: by median and median absolute deviation (`robust`), by mean and deviation (`standard`), or not (`none`).
-        by: columns of the metadata; rows that agree in them are normalized together, and all rows where there are none.
+        by: columns of the metadata that tell plates; rows that agree in them are normalized together, all rows where there are none.
         controls: condition on the metadata (`matching_rows`); normalization and sphering are measured on these rows, else on all.
-        aggregate: `well` (of a plate), `image`, `compound`, or columns: the median of rows that agree in them becomes one row.
+        aggregate: `well` (of a plate as `by` tells it), `image`, `compound`, or columns: the median of rows that agree in them becomes
+            one row.
         sphere: decorrelate the features as the controls have them.
         regularization: of the sphering.
         harmony: columns of batches to align.
@@ -66,6 +67,7 @@ def profile(
         raise ConfigError(f"{output}: profiles are a directory; write one, and then a file of it by dino4cells features export.")
     check_output(output, overwrite)
     columns = LEVELS.get(aggregate, (aggregate,)) if isinstance(aggregate, str) else tuple(aggregate)
+    columns = (*by, *columns) if aggregate == "well" else columns
     table = read_features(features, config)
     wanted = Profiling(
         normalize=normalize,

@@ -15,7 +15,7 @@ from dino4cells.features.store import read_features
 from tests.conftest import Finished
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "features.md").read_text(encoding="utf-8")
-SMALLER = {"--cells 1680": "--cells 168 --size 32", "--preset small-fluorescence --epochs 1": "--config config.yaml"}
+SMALLER = {"--cells 1680": "--cells 84 --size 32", "--preset small-fluorescence --epochs 1": "--config config.yaml"}
 JUDGING = "dino4cells classify"
 """Not run here: other tests do, and it takes a while."""
 
@@ -45,14 +45,14 @@ def test_the_commands_and_examples_run_in_the_order_of_the_page(
         assert ended.code == 0, f"{command}: {ended.err}"
         answers[command] = ended.out
     wells, treatments = read_features("wells"), read_features("treatments")
-    assert (len(wells.dino), set(wells.metadata["cells"])) == (84, {2})
-    assert (len(treatments.dino), set(treatments.metadata["cells"])) == (14, {12})
+    assert (len(wells.dino), set(wells.metadata["cells"])) == (84, {1})
+    assert (len(treatments.dino), set(treatments.metadata["cells"])) == (14, {6})
     assert [done.aggregate for done in treatments.card.profiling] == [("plate", "well"), ("protein_location", "cell_type")]
     examples = blocks("python")
     assert len(examples) == 3
     for example in examples:
         exec(compile(example, "docs/features.md", "exec"), {})
-    assert len(pd.read_parquet("features.parquet")) == 168
+    assert len(pd.read_parquet("features.parquet")) == 84
 
 
 def test_every_key_of_the_choices_is_one_of_extraction_and_every_option_one_of_profiles(dino4cells: Callable[..., Finished]) -> None:

@@ -23,13 +23,23 @@ SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
 ROWS = {"trained": "trained network", "untrained": "same network, untrained", "intensity": "intensity statistics"}
 
 
+def metrics_of(classification: str) -> Metrics:
+    """`metrics.json` of a classification artifact.
+
+    Raises:
+        ArtifactError: it is not complete.
+    """
+    metrics: Metrics = json.loads(open_artifact(classification, KIND).read_bytes(METRICS))
+    return metrics
+
+
 def print_summary(classification: str, *, features: str, model: str | None, seconds: float | None = None) -> None:
     """Print what came out: cells, channels, classes, loss, scores beside the baselines, and where everything is.
 
     Raises:
         ArtifactError: one of the artifacts is not complete.
     """
-    metrics: Metrics = json.loads(open_artifact(classification, KIND).read_bytes(METRICS))
+    metrics = metrics_of(classification)
     card = load_features_card(features)
     console = Console(width=None if Console().is_terminal else 110, highlight=False)
     facts = [

@@ -32,13 +32,23 @@ BASELINES = {GUESSING: "guessing", PROBE: "linear probe"}
 LISTED_CLASSES = 60
 
 
+def scores_of(classifier: str) -> Metrics:
+    """`metrics.json` of a classifier artifact.
+
+    Raises:
+        ArtifactError: it is not complete.
+    """
+    metrics: Metrics = json.loads(open_artifact(classifier, KIND).read_bytes(METRICS))
+    return metrics
+
+
 def print_scores(classifier: str) -> None:
     """Print the scores of every part, how the cells were split, and where everything is.
 
     Raises:
         ArtifactError: the artifact is not complete.
     """
-    metrics = json.loads(open_artifact(classifier, KIND).read_bytes(METRICS))
+    metrics = scores_of(classifier)
     console = Console(width=None if Console().is_terminal else 110, highlight=False)
     facts = Table.grid(padding=(0, 2))
     classes = metrics["classes"]

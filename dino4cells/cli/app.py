@@ -17,6 +17,7 @@ from dino4cells.cli.doctor import doctor
 from dino4cells.cli.export import export
 from dino4cells.cli.extract import extract
 from dino4cells.cli.options import ANY_KEY, ANY_KEY_HELP
+from dino4cells.cli.predict import predict
 from dino4cells.cli.profiles import profiles
 from dino4cells.cli.published_flags import plain_switches
 from dino4cells.cli.run import run
@@ -72,6 +73,7 @@ EXAMPLES = {
     "extract": "dino4cells extract --config config.yaml",
     "profiles": "dino4cells profiles features --controls \"compound == 'DMSO'\" --aggregate well --sphere --output wells",
     "classify": "dino4cells classify --features features --group plate --output classes",
+    "predict": "dino4cells predict classes --features new-features --output predictions",
     "export": "dino4cells export model --output net.onnx",
     "run": "dino4cells run --data cells --group plate --epochs 20",
     "config": "dino4cells config --config config.yaml --epochs 20",
@@ -82,7 +84,7 @@ EXAMPLES = {
 
 app.command(epilog=f"Example: {EXAMPLES['simulate']}")(simulate)
 app.command("config", context_settings=ANY_KEY, epilog=f"Example: {EXAMPLES['config']}\n\n{ANY_KEY_HELP}")(show_config)
-for _verb in (train, extract, profiles, classify, run):
+for _verb in (train, extract, profiles, classify, predict, run):
     app.command(context_settings=ANY_KEY, epilog=f"Example: {EXAMPLES[_verb.__name__]}\n\n{ANY_KEY_HELP}")(_verb)
 app.command(epilog=f"Example: {EXAMPLES['export']}")(export)
 app.command(context_settings=ANY_KEY, epilog=f"Example: {EXAMPLES['doctor']}\n\n{job.SETTINGS_HELP}")(doctor)

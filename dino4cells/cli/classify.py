@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from dino4cells.cli import results
 from dino4cells.cli.options import ConfigOption, GpusOption, GroupOption, LabelOption, OverwriteOption, ProcessesOption, overrides_of
 from dino4cells.errors import ConfigError
 
@@ -20,6 +21,15 @@ def classify(
     ] = "",
     label: LabelOption = "",
     group: GroupOption = "",
+    split: Annotated[str, typer.Option("--split", metavar="COLUMN", help="Says train, valid or test of each cell.")] = "",
+    not_same: Annotated[
+        str,
+        typer.Option(
+            "--nearest-not-same",
+            metavar="COLUMNS",
+            help="Of profiles, also: has the nearest that differs in these (compound,plate) the same class?",
+        ),
+    ] = "",
     data: Annotated[str, typer.Option("--data", metavar="URL", help="The images: to learn from, or for the report's pictures.")] = "",
     model: Annotated[str, typer.Option("--model", metavar="URL", help="The model: the backbone, or for the report's loss curve.")] = "",
     config: ConfigOption = "",
@@ -34,14 +44,15 @@ def classify(
     A head learns on features; with --use_pretrained_features False on images, there with --train_feature_extractor True together with
     the backbone.
     """
-    overrides = {**overrides_of(context), "classification.label": label, "classification.group": group}
+    named = {"label": label, "group": group, "split": split, "not_same": not_same}
+    overrides = {**overrides_of(context), **{f"classification.{key}": value for key, value in named.items() if value}}
 
     from dino4cells import steps
 
     settings = steps.configuration(config, "", overrides)
     wanted = settings.classification
     if wanted.train_protein or wanted.train_cell_type:
-        from dino4cells.classify.summary import print_scores
+        from dino4cells.classify.summary import print_scores, scores_of
         from dino4cells.cluster.gpus import gpus_of
         from dino4cells.cluster.launchers import processes_of
 
@@ -58,7 +69,7 @@ def classify(
             processes=processes_of("local", processes, numbers),
             device="cuda" if numbers else "auto",
         )
-        print_scores(place)
+        results.show(lambda: print_scores(place), {"classifier": place, **scores_of(place)})
         return
     if not features or not output:
         option, what = ("--features", "the features to judge") if not features else ("--output", "where the report goes")
@@ -68,4 +79,7 @@ def classify(
     from dino4cells import summary
 
     steps.classify(features, config=settings, output=output, data=data or None, model=model or None, overwrite=overwrite)
-    summary.print_summary(output, features=features, model=model or None)
+    results.show(
+        lambda: summary.print_summary(output, features=features, model=model or None),
+        {"classification": output, **summary.metrics_of(output)},
+    )

@@ -1,0 +1,49 @@
+"""`dino4cells predict`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dino4cells.cli import results
+from dino4cells.cli.options import OverwriteOption, overrides_of
+
+
+def predict(
+    context: typer.Context,
+    classifier: Annotated[str, typer.Argument(metavar="CLASSIFIER", help="What classify left: a directory or URL.")],
+    output: Annotated[str, typer.Option("--output", metavar="URL", help="Where the predictions go.")] = "",
+    features: Annotated[str, typer.Option("--features", metavar="URL", help="Features of the cells.")] = "",
+    data: Annotated[str, typer.Option("--data", metavar="URL", help="Or their images: a directory or URL that holds a metadata.csv.")] = "",
+    model: Annotated[
+        str, typer.Option("--model", metavar="URL", help="The model that features of images come from; else the classifier's own.")
+    ] = "",
+    kind: Annotated[str, typer.Option("--kind", metavar="KIND", help="linear or knn: which, where classify judged features.")] = "linear",
+    channels: Annotated[
+        str,
+        typer.Option("--channels", metavar="NAMES", help="The data's channel for each of the model's, in its order, or model=data pairs."),
+    ] = "",
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Apply a classifier to cells that it has not seen: predictions.parquet has a row for each, with probabilities."""
+    overrides = overrides_of(context)
+
+    from dino4cells import steps
+
+    if channels:
+        overrides["embedding.channels"] = channels
+    card = steps.predict(
+        classifier,
+        output=output,
+        features=features or None,
+        data=data or None,
+        model=model or None,
+        kind=kind,
+        overrides=overrides,
+        overwrite=overwrite,
+    )
+    most = sorted(card.counts.items(), key=lambda item: -item[1])[:8]
+    named = ", ".join(f"{count:,} {name or 'none'}" for name, count in most)
+    failed = f", {card.failed_rows:,} of them without a prediction (see the column error)" if card.failed_rows else ""
+    results.show(f"predicted {card.rows:,} cells{failed}: {named}", {"predictions": output, **card.model_dump()})

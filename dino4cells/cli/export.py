@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from dino4cells.cli import results
 from dino4cells.cli.options import ConfigOption, OverwriteOption
 
 
@@ -26,7 +27,8 @@ def export(
     checked = "not checked: onnxruntime is not installed"
     if done.difference is not None:
         checked = f"largest difference from the model's features {done.difference:.1e}"
-    print(
+    results.show(
         f"wrote {done.output}: any number of images × {len(done.channels)} ({', '.join(done.channels)}) × {done.side} × {done.side}, "
-        f"in [0, 1]; {checked}"
+        f"in [0, 1]; {checked}",
+        done,
     )

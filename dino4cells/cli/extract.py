@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from dino4cells.cli import results
 from dino4cells.cli.options import ConfigOption, DataOption, GpusOption, OverwriteOption, ProcessesOption, overrides_of
 from dino4cells.errors import ConfigError
 
@@ -68,4 +69,5 @@ def extract(
     )
     why = {"pth": "the warning", "h5ad": "obs.dino_error"}.get(format_of(place) or "", "Metadata_dino_error")
     failed = f", {card.failed_rows:,} of them without features (see {why})" if card.failed_rows else ""
-    print(f"wrote {card.rows:,} cells × {card.embedding_dim} features{failed}, {card.images_per_second:,.0f} images/s")
+    text = f"wrote {card.rows:,} cells × {card.embedding_dim} features{failed}, {card.images_per_second:,.0f} images/s"
+    results.show(text, {"features": place, **card.model_dump()})

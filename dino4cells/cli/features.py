@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from dino4cells.cli import results
 from dino4cells.cli.options import ANY_KEY, ANY_KEY_HELP, ConfigOption, OverwriteOption, overrides_of
 
 app = typer.Typer(help="Features that are there: write them for other tools.", no_args_is_help=True)
@@ -31,4 +32,5 @@ def export(
 
     settings = steps.configuration(config, "", overrides) if config or overrides else None
     card = steps.export_features(features, output, config=settings, overwrite=overwrite)
-    print(f"wrote {card.rows:,} cells × {card.embedding_dim} features to {output}")
+    text = f"wrote {card.rows:,} cells × {card.embedding_dim} features to {output}"
+    results.show(text, {"features": output, **card.model_dump()})

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from dino4cells.cli import results
 from dino4cells.cli.options import ConfigOption, OverwriteOption, overrides_of
 from dino4cells.errors import ConfigError
 
@@ -54,7 +55,7 @@ def profiles(
         overwrite=overwrite,
     )
     failed = f", {card.failed_rows:,} of them without features (see Metadata_dino_error)" if card.failed_rows else ""
-    print(f"wrote {card.rows:,} profiles × {card.embedding_dim} features{failed}")
+    results.show(f"wrote {card.rows:,} profiles × {card.embedding_dim} features{failed}", {"profiles": output, **card.model_dump()})
 
 
 def _names(text: str) -> list[str]:

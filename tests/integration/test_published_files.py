@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -273,15 +274,15 @@ def test_statistics_that_a_checkpoint_does_not_hold_are_asked_for(cells: Path, t
 
 
 def test_training_starts_from_given_weights_and_says_so(
-    cells: Path, tmp_path: Path, tiny_config: MakeConfig, capsys: pytest.CaptureFixture[str]
+    cells: Path, tmp_path: Path, tiny_config: MakeConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, second = str(tmp_path / "first"), str(tmp_path / "second")
     steps.train(tiny_config(epochs=1), data=str(cells), output=first)
-    capsys.readouterr()
+    caplog.set_level(logging.INFO)
     # A step of length nearly zero, so that the weights can be compared.
     config = tiny_config(epochs=1, init=first, lr=1e-12, min_lr=0, weight_decay=0, weight_decay_end=0)
     card = steps.train(config, data=str(cells), output=second)
-    said = capsys.readouterr().out
+    said = caplog.text
     assert f"Starting from {first} (teacher):" in said
     assert "channels: channel_0 from 0, channel_1 from 1, channel_2 from 2, channel_3 from 3" in said
     assert "head: taken" in said
@@ -293,16 +294,17 @@ def test_training_starts_from_given_weights_and_says_so(
 
 
 def test_a_resumed_run_goes_on_from_its_checkpoint_and_not_from_the_starting_weights(
-    cells: Path, tmp_path: Path, tiny_config: MakeConfig, capsys: pytest.CaptureFixture[str]
+    cells: Path, tmp_path: Path, tiny_config: MakeConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     weights = str(tmp_path / "weights")
     steps.train(tiny_config(epochs=1), data=str(cells), output=weights)
     config = tiny_config(epochs=2, init=weights)
     whole = steps.train(config, data=str(cells), output=str(tmp_path / "whole"))
     interrupt_after(2, config, str(cells), tmp_path / "parts")
-    capsys.readouterr()
+    caplog.clear()
+    caplog.set_level(logging.INFO)
     resumed = steps.train(config, data=str(cells), output=str(tmp_path / "parts"))
-    assert "Starting from" not in capsys.readouterr().out
+    assert "Starting from" not in caplog.text
     assert resumed.init == whole.init
     first, second = (load_model(str(tmp_path / name)).backbone.state_dict() for name in ("whole", "parts"))
     assert all(torch.equal(second[name], value) for name, value in first.items())

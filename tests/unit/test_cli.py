@@ -110,7 +110,9 @@ def test_a_missing_extra_is_named(dino4cells: Callable[..., Any], cells: str, tm
 
 @pytest.mark.parametrize("command", VERBS)
 def test_help_of_every_command_shows_how_it_is_called(dino4cells: Callable[..., Any], command: str) -> None:
-    assert f"Example: dino4cells {command} " in dino4cells(*command.split(), "--help").out
+    text = dino4cells(*command.split(), "--help").out
+    assert f"Example: dino4cells {command} " in text
+    assert text.count("Example: ") == 1
 
 
 def test_config_explains_where_each_value_comes_from(dino4cells: Callable[..., Any], tmp_path: Path) -> None:

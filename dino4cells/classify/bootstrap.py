@@ -44,7 +44,7 @@ class Resamples:
 
         Args:
             cells: N, at least 1.
-            groups_N: the group of every cell; None: each cell is one of its own.
+            groups_N: the group of every cell; None, or one group alone: each cell is one of its own.
             group_name: column of the groups, to be told.
             seed: of the draws.
 
@@ -53,6 +53,8 @@ class Resamples:
             '3 values of plate'
         """
         random = np.random.default_rng(seed)
+        if groups_N is not None and len(np.unique(groups_N)) < 2:
+            groups_N = None
         drawn_N = np.arange(cells) if groups_N is None else np.unique(groups_N, return_inverse=True)[1]
         drawn = int(drawn_N.max()) + 1
         units = min(drawn, MOST_UNITS)
@@ -126,8 +128,12 @@ class Difference:
 
 
 def warn_of_few(groups_N: NDArray[np.str_] | None, group_name: str) -> tuple[str, ...]:
-    """A sentence for the user where intervals rest on few groups."""
+    """A sentence for the user where intervals rest on few groups, or on one."""
     count = 0 if groups_N is None else len(np.unique(groups_N))
+    if count == 1:
+        return (
+            f"All judged cells have one value of {group_name}: the intervals are of its cells, and do not tell what others would score.",
+        )
     if not 0 < count < FEW_GROUPS:
         return ()
     return (f"The intervals rest on {count} values of {group_name}, which is few: they are rough, and rather too narrow.",)

@@ -92,9 +92,9 @@ def judge(run: Assembly, logits: Mapping[str, Floats], settings: ClassificationC
         found, targets = logits[name][judged], part.labelled.targets_NK[judged]
         groups = _groups(part, judged, settings.group)
         resamples = Resamples.of(len(judged), groups, settings.group or "group", settings.seed)
-        warnings |= dict.fromkeys(warn_of_few(groups, settings.group or "group"))
         others: dict[str, Floats] = {}
         if name in JUDGED_BESIDE:
+            warnings |= dict.fromkeys(f"{name}: {sentence}" for sentence in warn_of_few(groups, settings.group or "group"))
             others[GUESSING] = guesses(run.task, run.parts["train"].labelled.targets_NK, len(judged))
             if probe is not None and isinstance(part.labelled.inputs, FeatureInputs):
                 others[PROBE] = probe.logits(part.labelled.inputs.values_ND[judged].cpu().numpy())

@@ -72,6 +72,10 @@ def test_intervals_are_the_same_every_time_and_say_what_was_drawn() -> None:
     assert Resamples.of(3, plates, "plate").description == "2 values of plate"
     assert "rest on 2 values of plate" in warn_of_few(plates, "plate")[0]
     assert warn_of_few(None, "plate") == ()
+    # Of one plate nobody knows how plates differ: its cells are drawn, and that is told.
+    alone = np.array(["a"] * 50)
+    assert Resamples.of(50, alone, "plate").description == "50 cells"
+    assert "All judged cells have one value of plate" in warn_of_few(alone, "plate")[0]
 
 
 def test_a_class_that_a_resample_lacks_counts_in_no_mean() -> None:

@@ -43,7 +43,8 @@ def _column(values: pd.Series) -> dict[str, object]:
         known = numbers[np.isfinite(numbers)]
         whole = bool((known == known.round()).all()) and bool((np.abs(known) < 2**53).all())
         if not whole or len(np.unique(known)) > FEW_NUMBERS:
-            return {"kind": "number", "numbers": packed(numbers)}
+            exact = whole and bool((np.abs(known) < 2**24).all())
+            return {"kind": "number", "numbers": packed(numbers.astype(np.float32) if exact else numbers)}
         text = pd.Series([EMPTY if not np.isfinite(number) else str(int(number)) for number in numbers])
     else:
         text = values.astype(object).where(values.notna(), "").astype(str)

@@ -12,7 +12,7 @@ def page_scripts(*, cell_map: bool, sheet: bool) -> list[str]:
         cell_map: whether it has the interactive map.
         sheet: whether it has the contact sheet.
     """
-    own = [name for name, wanted in (("map.js", cell_map), ("sheet.js", sheet)) if wanted]
+    own = [name for name, wanted in (("cells.js", cell_map), ("map.js", cell_map), ("sheet.js", sheet)) if wanted]
     if not own:
         return []
     return [*(_bokeh() if cell_map else []), "\n".join(_read(name) for name in ("page.js", *own))]

@@ -1,0 +1,101 @@
+// The cells of a map: what the table says about each, its picture, and the colours and shapes of a column's values.
+
+function cellsOf(data) {
+  const count = data.count;
+  const x = unpacked(data.x), y = unpacked(data.y);
+  const columns = data.columns.map((column) => {
+    if (column.kind === "number") {
+      const numbers = unpacked(column.numbers);
+      return { ...column, numbers, text: (cell) => (Number.isFinite(numbers[cell]) ? String(numbers[cell]) : "") };
+    }
+    if (column.kind === "text") return { ...column, text: (cell) => column.prefix + column.texts[cell] };
+    const codes = unpacked(column.codes);
+    const sizes = new Array(column.values.length).fill(0);
+    for (const code of codes) sizes[code] += 1;
+    return { ...column, codes, sizes, text: (cell) => column.values[codes[cell]] };
+  });
+  const label = columns[data.first];
+  const titleColumns = ["file", "Image_Name", "ID"].map((name) => columns.find((column) => column.name === name)).filter(Boolean);
+  const title = (cell) => (titleColumns.length ? titleColumns[0].text(cell) : `cell ${counted(cell + 1)}`);
+
+  const portraits = data.portraits;
+  const pictureOf = new Int32Array(count).fill(-1);
+  if (portraits) unpacked(portraits.places).forEach((place, number) => { pictureOf[place] = number; });
+  const sheets = new Map();
+
+  function sheet(number) {
+    if (!sheets.has(number)) sheets.set(number, loaded(portraits.sheets[number]));
+    return sheets.get(number);
+  }
+
+  // A canvas with the picture of a cell, or a box that says that it has none.
+  function picture(cell, size) {
+    const number = pictureOf[cell];
+    if (number < 0) return element("span", { class: "no-picture" }, portraits ? "no picture of this cell in the page" : "no pictures");
+    const side = portraits.side, perSheet = portraits.columns ** 2, place = number % perSheet;
+    const canvas = element("canvas", {
+      width: side, height: side, role: "img", "aria-label": visible(`${title(cell)}, ${label.text(cell)}`),
+    });
+    canvas.style.width = canvas.style.height = `${size}px`;
+    sheet(Math.floor(number / perSheet)).then((image) => {
+      const left = (place % portraits.columns) * side, top = Math.floor(place / portraits.columns) * side;
+      canvas.getContext("2d").drawImage(image, left, top, side, side, 0, 0, side, side);
+    });
+    return canvas;
+  }
+
+  function facts(cell) {
+    const list = element("dl");
+    for (const column of [label, ...columns.filter((other) => other !== label)]) {
+      const text = column.text(cell);
+      if (text !== "") list.append(element("dt", {}, column.name), element("dd", { dir: "auto" }, text));
+    }
+    return list;
+  }
+
+  return { count, x, y, columns, label, title, picture, facts };
+}
+
+// At most 35 values have a colour and a shape of their own, the rarer ones are pale; numbers lie along a scale.
+function coloursOf(data) {
+  const MOST = data.colours.length * data.markers.length;
+
+  function style(column) {
+    if (column.kind === "number") {
+      const known = Array.from(column.numbers).filter(Number.isFinite).sort((a, b) => a - b);
+      const low = known[Math.floor(0.01 * (known.length - 1))], high = known[Math.ceil(0.99 * (known.length - 1))];
+      return { values: column.numbers, low, high: high > low ? high : low + 1, scale: true };
+    }
+    const order = column.values.map((_, code) => code);
+    const common = order.length <= MOST ? order : [...order].sort((a, b) => column.sizes[b] - column.sizes[a] || a - b).slice(0, MOST - 1);
+    const rank = new Int32Array(order.length).fill(-1);
+    [...common].sort((a, b) => a - b).forEach((code, place) => { rank[code] = place; });
+    return { rank, kept: common.length };
+  }
+
+  const look = (rank) =>
+    rank < 0
+      ? { colour: data.pale, marker: "circle" }
+      : {
+          colour: data.colours[rank % data.colours.length],
+          marker: data.markers[Math.floor(rank / data.colours.length) % data.markers.length],
+        };
+
+  const SHAPES = {
+    circle: "M6 1a5 5 0 1 0 .01 0z", triangle: "M6 1l5.5 10H.5z", square: "M1.5 1.5h9v9h-9z", diamond: "M6 0l5 6-5 6-5-6z",
+    star: "M6 0l1.6 4.2 4.4.2-3.4 2.8 1.2 4.4L6 9.1l-3.8 2.5 1.2-4.4L0 4.4l4.4-.2z",
+  };
+
+  function swatch({ colour, marker }) {
+    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    svg.setAttribute("viewBox", "0 0 12 12");
+    svg.setAttribute("aria-hidden", "true");
+    const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+    path.setAttribute("d", SHAPES[marker]);
+    path.setAttribute("fill", colour);
+    svg.append(path);
+    return svg;
+  }
+
+  return { style, look, swatch };
+}

@@ -53,6 +53,16 @@ def named(url: str, form: str | None) -> str:
     return url if said or form == "parquet" else f"{url}.{form}"
 
 
+def check_tools(url: str) -> None:
+    """Fail before any work, and not after it, where what writes a format is not installed.
+
+    Raises:
+        ModuleNotFoundError: for AnnData; names the package.
+    """
+    if format_of(url) == "h5ad":
+        import anndata  # noqa: F401
+
+
 @dataclass(frozen=True)
 class Table:
     """Features whose numbers are read piece by piece.

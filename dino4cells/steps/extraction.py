@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -12,7 +13,7 @@ from dino4cells.cluster.job import JobSpec, Processes
 from dino4cells.config import Config
 from dino4cells.data.metadata import read_table
 from dino4cells.errors import ConfigError
-from dino4cells.features.exports import export, format_of
+from dino4cells.features.exports import check_tools, export, format_of
 from dino4cells.features.extract import extract_features
 from dino4cells.features.published import LabelColumns
 from dino4cells.features.store import FeaturesCard, load_features_card
@@ -20,6 +21,8 @@ from dino4cells.models.artifact import TrainedModel
 from dino4cells.steps.configuration import configuration_of
 from dino4cells.steps.inputs import check_output, job_inputs, required, trained_model
 from dino4cells.training.distributed import process_group
+
+logger = logging.getLogger(__name__)
 
 
 def extract(
@@ -57,6 +60,7 @@ def extract(
         required(output or config.embedding.output_path, "embedding.output_path", "--output", "where the features go")
     )
     if format_of(output):
+        check_tools(output)
         baselines = False  # for which a file has no place
     if format_of(output) == "pth":
         LabelColumns.from_config(config).check(metadata)
@@ -94,11 +98,18 @@ def _features_at(output: str, config: Config, *, writes: bool = True) -> Iterato
     place = f"{output}.parts"
     try:
         yield place
-        if writes:
-            export(place, output, config)
-    finally:
+    except BaseException:
         if writes:
             storage.remove(place)
+        raise
+    if not writes:
+        return
+    try:
+        export(place, output, config)
+    except BaseException:
+        logger.warning("%s: is not written; the features are in %s, from where dino4cells features export makes it.", output, place)
+        raise
+    storage.remove(place)
 
 
 def seen_as_learnt(config: Config, trained: TrainedModel) -> Config:

@@ -38,7 +38,7 @@ def profile(
     config: Config | None = None,
     overwrite: bool = False,
 ) -> FeaturesCard:
-    """Make profiles out of features: normalize, then aggregate, then sphere, then align batches; each is left out unless asked for.
+    """Make profiles out of features: normalize, then aggregate, then sphere, then align batches, whichever of these is asked for.
 
     The same is done to the baselines that stand beside the features, so that what is compared with each other stays comparable.
 

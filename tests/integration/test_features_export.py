@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -179,6 +180,31 @@ def test_an_export_is_not_overwritten_unasked_and_must_say_its_format(features: 
         read_features(str(tmp_path / "cells.parquet"))
     with pytest.raises(ConfigError, match=r"let it end in \.parquet, \.h5ad or \.pth"):
         steps.export_features(features, str(tmp_path / "cells.csv"))
+
+
+def test_without_anndata_an_extraction_into_h5ad_says_so_before_it_begins(
+    tmp_path: Path, model: str, few: str, dino4cells: Callable[..., Finished], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "anndata", None)
+    ended = dino4cells("extract", "--model", model, "--data", few, "--output", tmp_path / "cells.h5ad")
+    assert ended.code == 2
+    assert "anndata is not installed; run: pip install 'dino4cells[anndata]'" in ended.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_features_are_not_lost_where_the_file_of_them_cannot_be_written(
+    tmp_path: Path, model: str, few: str, dino4cells: Callable[..., Finished]
+) -> None:
+    (tmp_path / "cells.h5ad" / "in the way").mkdir(parents=True)
+    words = ("extract", "--model", model, "--data", few, "--output", tmp_path / "cells.h5ad", "--overwrite")
+    ended = dino4cells(*words)
+    assert ended.code == 2
+    assert f"the features are in {tmp_path}/cells.h5ad.parts, from where dino4cells features export makes it" in ended.err
+    assert len(read_features(f"{tmp_path}/cells.h5ad.parts").dino) == 4
+    (tmp_path / "cells.h5ad" / "in the way").rmdir()
+    (tmp_path / "cells.h5ad").rmdir()
+    assert dino4cells(*words).code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["cells.h5ad"]
 
 
 @pytest.fixture(scope="module")

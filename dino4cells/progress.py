@@ -140,7 +140,8 @@ class Relay:
 
     def __init__(self, out: TextIO | None = None) -> None:
         self._out, self._style = out, style_of(sys.stderr)
-        self._progress: Progress | None = None
+        self._bar: Bar | None = None
+        self._step: object = None
 
     def __enter__(self) -> Relay:
         return self
@@ -167,13 +168,15 @@ class Relay:
 
     def close(self) -> None:
         """Leave the bar where it is; the next event draws one below."""
-        if self._progress is not None:
-            self._progress.close()
-            self._progress = None
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
     def _draw(self, event: Event) -> None:
-        step, done, total = str(event["step"]), int(str(event["done"])), int(str(event["total"]))
-        if self._progress is None or (self._progress.label, self._progress.total) != (step, total):
+        if event["step"] != self._step:
             self.close()
-            self._progress = Progress(step, total, done=done, unit=str(event["unit"]), style=self._style)
-        self._progress.advance(done - self._progress.done, str(event.get("note", "")))
+        if self._bar is None:
+            from dino4cells.progress_bar import Bar
+
+            self._bar, self._step = Bar(sys.stderr), event["step"]
+        self._bar.draw(event)

@@ -184,15 +184,15 @@ def test_what_processes_of_a_job_say_is_written_as_their_launcher_writes(
     assert capsys.readouterr() == ("a line of a library\n", said)
 
 
-def test_processes_of_a_job_draw_their_launchers_bar(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_of_a_job_draw_their_launchers_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "100")
+    rates = {"images_per_second": 5.0, "seconds_left": 5.0, "note": "loss 4.2"}
     with Relay(io.StringIO()) as relay:
         for done in (50, 75):
-            clock[0] += 5
-            relay.line(line_of("progress", step="train", done=done, total=100, unit="images", images_per_second=5.0, note="loss 4.2"))
+            relay.line(line_of("progress", step="train", done=done, total=100, unit="images", **rates))
     first, second = _screen(terminal.getvalue())
     assert "75% · 75/100 images · 5.0 images/s · 0:05 left" in first
     assert second.strip() == "loss 4.2"

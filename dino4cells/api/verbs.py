@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dino4cells import steps
 from dino4cells.api.settings import Settings, keys, resolved
 from dino4cells.cluster.launchers import processes_of
+from dino4cells.errors import ConfigError
 from dino4cells.features.store import Features, FeaturesCard
 from dino4cells.features.store import read_features as read
 from dino4cells.models.artifact import ModelCard
@@ -140,6 +141,13 @@ def classify(
         >>> dino4cells.classify("features", output="classes", label="cell_type", group="plate")  # doctest: +SKIP
     """
     settings = resolved(config, "classification", keywords)
+    wanted = settings.classification
+    if wanted.train_cell_type or wanted.train_protein:
+        key = "train_cell_type" if wanted.train_cell_type else "train_protein"
+        raise ConfigError(
+            f"{settings.where('classification', key)}: asks for a classifier head; train it by the command dino4cells classify, or by "
+            "dino4cells.steps.train_classifier."
+        )
     return steps.classify(
         os.fspath(features), config=settings, output=os.fspath(output), data=_text(data), model=_text(model), overwrite=overwrite
     )

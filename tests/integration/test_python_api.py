@@ -16,6 +16,7 @@ from PIL import Image
 
 import dino4cells
 from dino4cells.api import classify
+from dino4cells.artifacts import open_artifact
 from dino4cells.config import Config
 from dino4cells.errors import ConfigError, DataError
 from dino4cells.models.backbones import build_backbone
@@ -74,6 +75,14 @@ def test_classify_stays_the_verb_when_the_package_of_that_name_is_imported() -> 
     package = importlib.import_module("dino4cells.classify")
     assert package.Folds.__module__ == "dino4cells.classify.splits"
     assert dino4cells.classify is classify
+
+
+def test_the_model_has_its_card_in_words_among_its_files(place: Path) -> None:
+    artifact = open_artifact(str(place / "model"), "model")
+    text = artifact.read_bytes("README.md").decode()
+    assert "`microtubules`, `protein`, `nucleus`, `ER`" in text
+    assert "24 images" in text
+    assert 'dino4cells.load_model("model")' in text
 
 
 def test_embed_gives_what_extract_writes_for_the_same_images(model: dino4cells.Model, place: Path, mixed: Path) -> None:
@@ -185,5 +194,7 @@ def test_the_verbs_take_a_path_and_keywords_and_return_what_they_wrote(place: Pa
     dino4cells.extract(place / "again", data=cells, output=place / "features")
     with pytest.raises(ConfigError, match="folds"):
         dino4cells.classify(place / "features", output=place / "classes", folds=1)
+    with pytest.raises(ConfigError, match="asks for a classifier head; train it by the command dino4cells classify"):
+        dino4cells.classify(place / "features", output=place / "classes", train_cell_type=True)
     with pytest.raises(DataError, match="line"):
         dino4cells.classify(place / "features", output=place / "classes", group="line")

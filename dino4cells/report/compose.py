@@ -54,6 +54,7 @@ def compose_report(
             results=evaluation.results,
             split=evaluation.folds.description,
             resampled=evaluation.resampled,
+            nearest=evaluation.nearest,
             examples=examples,
             log=trained.log() if trained else (),
             plateau=math.log(trained.config.model.out_dim) if trained else None,

@@ -9,6 +9,7 @@ import numpy as np
 
 from dino4cells.classify import Classifier, CrossValidation
 from dino4cells.classify.batch_effect import BatchEffect
+from dino4cells.classify.evaluation import NearestNotSame
 from dino4cells.report.attention import AttentionExamples
 from dino4cells.report.cell_map import CellMap
 
@@ -32,6 +33,7 @@ class ReportData:
         results: Feature set ("trained", "untrained", "intensity") -> classifier ("knn", "linear") -> result, in the order of the table.
         split: How the cells were split (`Folds.description`).
         resampled: What the resamples behind the intervals draw (`Evaluation.resampled`), or "".
+        nearest: Scores of nearest neighbours that differ in some columns, or None.
         examples: Class -> images (C, H, W) of a few of its cells, any number type and size.
         log: Records of log.jsonl: "samples", "epoch", "loss", and, where known, the values that follow a schedule and the speed.
         plateau: Loss of a network whose outputs are uniform, ln(out_dim), or None.
@@ -53,6 +55,7 @@ class ReportData:
     results: Mapping[str, Mapping[Classifier, CrossValidation]]
     split: str
     resampled: str = ""
+    nearest: NearestNotSame | None = None
     examples: Mapping[str, Sequence[np.ndarray]] = field(default_factory=dict)
     log: Sequence[Mapping[str, float]] = ()
     plateau: float | None = None

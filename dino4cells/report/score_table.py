@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dino4cells.classify import Scores
 from dino4cells.report.data import FEATURE_NAMES, TRAINED, ReportData
-from dino4cells.report.elements import plot
+from dino4cells.report.elements import fact_table, plot
 from dino4cells.report.figures import scores_figure
 from dino4cells.report.findings import largest_class_scores
 from dino4cells.report.text import escape
@@ -55,6 +55,23 @@ def scores_section(data: ReportData) -> str:
             f"{'Lines: 95 % intervals. ' if data.resampled else ''}Dots: the folds. Dashed line: always guessing the largest class.",
             wide=True,
         )
+        + _nearest(data)
+    )
+
+
+def _nearest(data: ReportData) -> str:
+    """How often the nearest neighbour elsewhere has the class; "" where nobody asked."""
+    if data.nearest is None:
+        return ""
+    task, columns = data.nearest.task, " and another ".join(data.nearest.task.columns)
+    rows = {
+        FEATURE_NAMES.get(name, name): f"{found.accuracy:.3f} [{found.interval[0]:.2f}, {found.interval[1]:.2f}]"
+        for name, found in data.nearest.results.items()
+    }
+    return (
+        f"\n<h3>The nearest neighbour of another {escape(columns)}</h3>\n"
+        f'<p class="quiet">The share of {int(task.judged_N.sum()):,} rows whose nearest neighbour by cosine, among those of another '
+        f"{escape(columns)}, has their class, with its 95 % interval.</p>\n" + fact_table({**rows, "by chance": f"{task.chance:.3f}"})
     )
 
 

@@ -17,6 +17,8 @@ from PIL import Image
 
 from dino4cells.classify import CrossValidation, cross_validate, make_folds, score
 from dino4cells.classify.batch_effect import batch_effect
+from dino4cells.classify.evaluation import NearestNotSame
+from dino4cells.classify.not_same import NotSameTask
 from dino4cells.report import FeatureMap, ReportData, map_cells, project, render_report
 from dino4cells.report.attention import Attention, AttentionExamples
 from dino4cells.report.cells import merge, stretch, stretch_limits
@@ -116,6 +118,19 @@ def test_headline_and_table_hold_the_numbers_beside_both_baselines_and_the_split
     ):
         assert words in page.text
     assert "6.95 → 4.57" in page.text or "6.95 → 4.58" in page.text
+
+
+def test_intervals_stand_beside_scores_and_so_does_the_nearest_neighbour_elsewhere(data: ReportData) -> None:
+    result = judged(["a"] * 6 + ["b"] * 6, ["a"] * 5 + ["b"] * 7)
+    within = replace(result, pooled=replace(result.pooled, intervals={"accuracy": (0.61, 0.94)}))
+    compounds = np.asarray(["c1", "c2"] * 6)
+    task = NotSameTask.of(result.labels, [compounds], ["compound"])
+    found, _ = task.judge(np.eye(2)[(result.labels == "b").astype(int)] + 0.01)
+    shown = replace(data, results={"trained": {"knn": within}}, resampled="5 values of plate", cells=None, batch=None, examples={})
+    page = Page(render_report(replace(shown, nearest=NearestNotSame(task, {"trained": found}))))
+    for words in ("[0.61, 0.94]", "by drawing 5 values of plate anew", "nearest neighbour of another compound", "1.000 [1.00, 1.00]"):
+        assert words in page.text
+    assert "another compound" not in Page(render_report(shown)).text
 
 
 def test_report_is_the_same_for_the_same_data(data: ReportData) -> None:

@@ -76,7 +76,7 @@ def map_cells(
     plane = project(features, labels)
     order = np.random.default_rng(0).permutation(len(plane.rows))
     plane = replace(plane, xy=plane.xy[order], rows=plane.rows[order])
-    drawn = normalize(np.asarray(features[plane.rows], dtype=np.float32))
+    drawn = normalize(np.asarray(features[plane.rows], dtype=np.float32), copy=False)
     name, clusters = _clusters(drawn, labels)
     shown = frame.iloc[plane.rows].reset_index(drop=True).drop(columns=[name for name in LEFT_OUT if name in frame])
     shown[name] = clusters

@@ -48,7 +48,7 @@ def project(features: np.ndarray, labels: np.ndarray, *, limit: int = MOST_CELLS
         seed: Seed of the sample and of UMAP.
     """
     rows = stratified_sample(np.asarray(labels), limit, np.random.default_rng(seed))
-    drawn = normalize(np.asarray(features[rows], dtype=np.float64))
+    drawn = normalize(np.asarray(features[rows], dtype=np.float32), copy=False)
     proportions = ", in the proportions of the classes" if len(np.unique(labels)) > 1 else ""
     note = "" if len(rows) == len(features) else f"A sample of {len(rows):,} of {len(features):,} cells{proportions}."
     if len(rows) <= NEIGHBOURS + 1:
@@ -78,7 +78,7 @@ def _placed(drawn: np.ndarray, laid_out: np.ndarray, xy: np.ndarray) -> np.ndarr
     """(M, 2) positions of all cells: those that were laid out stay, the others lie between the five nearest of them, by resemblance."""
     everywhere = np.empty((len(drawn), 2))
     others = np.setdiff1d(np.arange(len(drawn)), laid_out)
-    found, similarities = nearest(drawn[others].astype(np.float32), drawn[laid_out].astype(np.float32), ANCHORS)
+    found, similarities = nearest(drawn[others], drawn[laid_out], ANCHORS)
     weights = np.exp((similarities - similarities[:, :1]) / SHARPNESS)
     everywhere[laid_out] = xy
     everywhere[others] = (xy[found] * weights[:, :, None]).sum(axis=1) / weights.sum(axis=1, keepdims=True)

@@ -121,7 +121,8 @@ def test_artifacts_are_complete_and_are_what_was_written(finished: Run, kind: st
     assert artifact.names == sorted(names)
     for name in names:
         assert artifact.read_bytes(name)
-    assert sorted(path.name for path in finished.paths[kind].iterdir()) == sorted([*names, "manifest.json"])
+    there = {path.relative_to(finished.paths[kind]).as_posix() for path in finished.paths[kind].rglob("*") if path.is_file()}
+    assert there == {*names, "manifest.json"}
 
 
 def test_features_hold_every_cell_in_the_tables_order(finished: Run, place: Path) -> None:

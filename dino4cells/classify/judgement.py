@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dino4cells.classify.assembly import Assembly, Part
 from dino4cells.classify.baselines import GUESSING, PROBE, ProbeBaseline, guesses
@@ -58,35 +59,42 @@ class Judgement:
     """What came out of a run.
 
     Attributes:
-        temperatures: of the probabilities, fitted on the cells that validate.
         parts: part → what is known of it; without parts of which no cell could be judged.
         warnings: sentences for the user.
     """
 
-    temperatures: tuple[float, ...]
     parts: Mapping[str, JudgedPart]
     warnings: tuple[str, ...]
 
 
-def judge(run: Assembly, logits: Mapping[str, Floats], settings: ClassificationConfig) -> Judgement:
+def temperatures_of(run: Assembly, logits: Mapping[str, Floats]) -> tuple[float, ...]:
+    """The temperatures that the cells that validate ask for; 1 where none of them can be judged.
+
+    Args:
+        run: the cells and their labels.
+        logits: (N, K) of the cells of every part; NaN where an image could not be read.
+    """
+    labelled, rows = run.parts["valid"].labelled, _judged(run, logits, "valid")
+    if not len(rows):
+        return (1.0,)
+    return fit_temperatures(logits["valid"][rows], labelled.targets_NK[rows], run.task.several)
+
+
+def judge(run: Assembly, logits: Mapping[str, Floats], temperatures: tuple[float, ...], settings: ClassificationConfig) -> Judgement:
     """Judge the cells of every part.
 
     Args:
         run: the cells and their labels.
         logits: (N, K) of the cells of every part; NaN where an image could not be read.
+        temperatures: of the probabilities.
         settings: section `classification`.
     """
     several = run.task.several
-    rows = {name: np.flatnonzero(part.labelled.known_N & np.isfinite(logits[name]).all(axis=1)) for name, part in run.parts.items()}
-    valid = rows["valid"]
-    temperatures = (
-        fit_temperatures(logits["valid"][valid], run.parts["valid"].labelled.targets_NK[valid], several) if len(valid) else (1.0,)
-    )
     probe = _probe(run, settings)
     parts: dict[str, JudgedPart] = {}
     warnings: dict[str, None] = {}
     for name, part in run.parts.items():
-        judged = rows[name]
+        judged = _judged(run, logits, name)
         if not len(judged):
             continue
         found, targets = logits[name][judged], part.labelled.targets_NK[judged]
@@ -106,7 +114,12 @@ def judge(run: Assembly, logits: Mapping[str, Floats], settings: ClassificationC
             baselines={other: head_scores(run.task, given, targets, resamples) for other, given in others.items()},
             resampled=resamples.description,
         )
-    return Judgement(temperatures, parts, tuple(warnings))
+    return Judgement(parts, tuple(warnings))
+
+
+def _judged(run: Assembly, logits: Mapping[str, Floats], name: str) -> NDArray[np.int64]:
+    """Rows of a part whose label is known and whose image could be read."""
+    return np.flatnonzero(run.parts[name].labelled.known_N & np.isfinite(logits[name]).all(axis=1))
 
 
 def _probe(run: Assembly, settings: ClassificationConfig) -> ProbeBaseline | None:

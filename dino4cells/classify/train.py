@@ -15,7 +15,7 @@ from dino4cells.classify.assembly import Assembly, on_features, on_images
 from dino4cells.classify.classifier import ClassifierCard
 from dino4cells.classify.head_training import HeadTraining, Progressed, ResumePlace, predict
 from dino4cells.classify.heads import HeadKind
-from dino4cells.classify.judgement import judge
+from dino4cells.classify.judgement import judge, temperatures_of
 from dino4cells.classify.results import write
 from dino4cells.config import Config
 from dino4cells.models.artifact import TrainedModel
@@ -62,7 +62,6 @@ def train_classifier(
     seconds = time.monotonic() - started
     classes = len(run.task.classes)
     logits = {name: predict(run.classifier, part.labelled.inputs, classes, group, run.precision) for name, part in run.parts.items()}
-    judgement = judge(run, logits, wanted)
     card = ClassifierCard(
         classes=run.task.classes,
         several=run.task.several,
@@ -73,7 +72,7 @@ def train_classifier(
         model_fingerprint=run.model_fingerprint,
         taken=run.taken,
         backbone=run.backbone,
-        temperatures=judgement.temperatures,
+        temperatures=temperatures_of(run, logits),
         epochs=progressed.seen / epoch_length,
         kept_epoch=progressed.best_epoch,
         samples_seen=progressed.seen,
@@ -84,7 +83,7 @@ def train_classifier(
         versions={"dino4cells": dino4cells.__version__, "torch": torch.__version__, "python": platform.python_version()},
     )
     if group.is_first:
-        write(output, config, card, run, progressed.records, logits, judgement)
+        write(output, config, card, run, progressed.records, logits, judge(run, logits, card.temperatures, wanted))
         storage.remove(resume_directory)
     return card
 

@@ -35,7 +35,7 @@ def test_the_commands_run_in_the_order_of_the_page(
     monkeypatch.setitem(sys.modules, "umap", None)
     assert dino4cells("simulate", "cells", "--cells", 84, "--size", 32).code == 0
     table = pd.read_csv("cells/metadata.csv")
-    table["compound"] = [f"{place}-{row % 2}" for row, place in enumerate(table["protein_location"])]
+    table["compound"] = [f"{place}-{row // 7 % 2}" for row, place in enumerate(table["protein_location"])]
     table["split"] = [("train", "valid", "Test")[plate % 3] for plate in pd.factorize(table["plate"])[0]]
     table.to_csv("cells/metadata.csv", index=False)
     (tmp_path / "cells" / table["file"][3]).write_bytes(b"no image")

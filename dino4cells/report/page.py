@@ -66,7 +66,7 @@ def _map(data: ReportData) -> str:
         return ""
     plane = data.cells.plane
     panels = plot(map_class_by_class(plane, data.labels), "png", f"{plane.method}, one panel for each class", "", wide=True)
-    return map_section(data.cells, map_caption(plane)) + f"<details><summary>Class by class, for print</summary>{panels}</details>\n"
+    return map_section(data.cells, map_caption(plane)) + f"<details><summary>Class by class</summary>{panels}</details>\n"
 
 
 def _confusion(data: ReportData) -> str:

@@ -138,5 +138,6 @@ footer { margin-top: 40px; color: var(--quiet); font-size: 13px; }
   h2, h3 { break-after: avoid; }
   .scroll { overflow: visible; }
   .controls, .contents, .skip, #map-help { display: none; }
+  details::details-content { content-visibility: visible; height: auto; }
 }
 """

@@ -29,6 +29,7 @@ from dino4cells.cluster.settings import JobSettings, read_settings
 from dino4cells.cluster.states import Limits
 from dino4cells.cluster.work import job_of
 from dino4cells.components.image import IMAGE
+from dino4cells.events import text_of
 
 HERE = Path(__file__).parent
 MANIFESTS = HERE.parents[1] / "manifests"
@@ -341,7 +342,7 @@ class Launched:
             assert not self.future.done(), (
                 f"{self.name}: ended before anything was done to it: {self.future.exception() or 'trained too fast'}"
             )
-            return sum(line.startswith("train ") for line in self.where.log(self.master)) >= reports
+            return sum(text_of(line).startswith("train ") for line in self.where.log(self.master)) >= reports
 
         self.where.until(f"{self.name} trains", trains, self.where.place.minutes * 60)
 

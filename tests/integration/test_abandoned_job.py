@@ -65,7 +65,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 def says(process: subprocess.Popen[str], begin: str) -> bool:
     """Whether the process writes a line that begins so, as soon as it does."""
-    return any(line.startswith(begin) for line in process.stdout or ())
+    return any(text_of(line).startswith(begin) for line in process.stdout or ())
 
 
 @pytest.fixture

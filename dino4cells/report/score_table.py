@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from dino4cells.classify import Scores
 from dino4cells.report.data import FEATURE_NAMES, TRAINED, ReportData
 from dino4cells.report.elements import fact_table, plot
@@ -40,7 +42,7 @@ def scores_section(data: ReportData) -> str:
     drawn = f" In brackets: 95 % intervals, by drawing {data.resampled} anew." if data.resampled else ""
     groups = "".join(f'<th class="first" colspan="3" scope="colgroup">{escape(name)}</th>' for name in classifiers.values())
     columns = '<th class="first" scope="col">accuracy</th><th scope="col">balanced</th><th scope="col">macro F1</th>' * len(classifiers)
-    left_out = len(data.labels) - judged[0].pooled.cells
+    left_out = int((~np.isin(data.labels, judged[0].classes)).sum())
     return (
         "<h2>How well can the classes be told apart?</h2>\n"
         f'<p class="quiet">{judged[0].pooled.cells:,} cells, each judged by a classifier that was fitted without it. '

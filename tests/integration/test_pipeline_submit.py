@@ -12,6 +12,7 @@ from pipelines_server import PipelinesServer, pipelines_server
 
 from dino4cells import storage
 from dino4cells.errors import ConfigError, JobFailed
+from dino4cells.events import text_of
 from dino4cells.pipelines.arguments import data_version, pairs_of, parameters_of
 from dino4cells.pipelines.remote import Pipelines, PipelinesError, Run, follow
 
@@ -183,7 +184,7 @@ def test_the_version_of_the_data_changes_with_the_table(server: PipelinesServer,
     assert (own.code, server.runs["run-1"]["runtime_config"]["parameters"]["data_version"]) == (0, "2024")
     unknown = submit("--data", "memory://nothing")
     assert unknown.code == 0
-    assert unknown.err.startswith("note: the data cannot be read from here")
+    assert text_of(unknown.err).startswith("warning: the data cannot be read from here")
 
 
 # Following

@@ -87,12 +87,13 @@ def _scores(metrics: Metrics) -> Table:
         title="On cells that the classifier has not seen, with intervals of 95 %", title_justify="left", title_style="bold", show_lines=True
     )
     table.add_column("features")
-    for classifier in (f"{metrics['neighbours']}-NN", "linear probe"):
-        for score in ("accuracy", "balanced", "macro F1"):
-            table.add_column(f"{classifier}\n{score}", justify="right")
+    table.add_column("classifier")
+    for score in ("accuracy", "balanced", "macro F1"):
+        table.add_column(score, justify="right", no_wrap=True)
     for name, results in metrics["results"].items():
-        cells = [beside(results[kind][score], results[kind]["intervals"][score], "\n") for kind in ("knn", "linear") for score in SCORES]
-        table.add_row(ROWS[name], *cells, style="bold" if name == "trained" else None)
+        for kind, title in (("knn", f"{metrics['neighbours']}-NN"), ("linear", "linear probe")):
+            cells = [beside(results[kind][score], results[kind]["intervals"][score], "\n") for score in SCORES]
+            table.add_row(ROWS[name], title, *cells, style="bold" if name == "trained" else None)
     return table
 
 

@@ -208,7 +208,7 @@ def test_a_run_goes_on_from_records_that_say_less(tiny_config: MakeConfig, cells
     config, output = tiny_config(), tmp_path / "model"
     with pytest.raises(Interrupted):
         run(config, cells, output, stop_after=2)
-    kept = max(Path(f"{output}.checkpoints").iterdir())
+    kept = max(Path(f"{output}.checkpoints").glob("*.pth"))
     state = checkpoints.load(str(kept))
     for record in state["log"]:
         del record["step_seconds"], record["data_wait"], record["memory_gib"]
@@ -237,7 +237,7 @@ def test_a_damaged_newest_checkpoint_costs_steps_and_not_the_run(
     config, output = tiny_config(drop_path_rate=0.1, checkpoint_minutes=1e-6), tmp_path / "model"
     with pytest.raises(Interrupted):
         run(config, cells, output, stop_after=4)
-    kept = sorted(Path(f"{output}.checkpoints").iterdir())
+    kept = sorted(Path(f"{output}.checkpoints").glob("*.pth"))
     assert [path.name for path in kept] == ["checkpoint-000000000032.pth", "checkpoint-000000000040.pth"]
     kept[1].write_bytes(kept[1].read_bytes()[:-1000])
     with caplog.at_level(logging.INFO):
@@ -323,7 +323,7 @@ def test_cells_that_no_class_holds_are_counted_before_training(
 def test_copies_of_the_checkpoint_stay_as_often_as_asked(tiny_config: MakeConfig, cells: str, tmp_path: Path) -> None:
     # Batches of 10 do not end with the epochs of 24: the copy is made in the step that ends the epoch.
     run(tiny_config(epochs=3, batch_size=10, saveckp_freq=1), cells, tmp_path / "model")
-    kept = sorted(Path(f"{tmp_path}/model.checkpoints").iterdir())
+    kept = sorted(Path(f"{tmp_path}/model.checkpoints").glob("*.pth"))
     assert [path.name for path in kept] == ["checkpoint0001.pth", "checkpoint0002.pth"]
     states = [checkpoints.load(str(path)) for path in kept]
     assert [(state["epoch"], state["samples_seen"]) for state in states] == [(1, 30), (2, 50)]

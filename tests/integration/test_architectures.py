@@ -17,11 +17,10 @@ from dino4cells.config import Config
 from dino4cells.data.dataset import Batch, CellImages
 from dino4cells.data.metadata import read_metadata
 from dino4cells.data.source import plain_source
-from dino4cells.errors import ConfigError
+from dino4cells.errors import ConfigError, Interrupted
 from dino4cells.features.store import read_features
 from dino4cells.models.artifact import load_model
 from dino4cells.training import checkpoint as checkpoints
-from dino4cells.training.fit import Interrupted
 from dino4cells.training.loop import DINO
 from dino4cells.training.schedules import Schedules
 

@@ -24,8 +24,7 @@ from dino4cells.classify.heads import build_head
 from dino4cells.cluster.job import Processes
 from dino4cells.cluster.local import LocalLauncher
 from dino4cells.config import Config
-from dino4cells.errors import CheckpointError, ConfigError, DataError
-from dino4cells.training.interruption import Interrupted
+from dino4cells.errors import CheckpointError, ConfigError, DataError, Interrupted
 
 # float32 sums in another order: weights of about 0.02 to 1, and means of their products with 192 features.
 TOLERANCE = 1e-4

@@ -137,5 +137,5 @@ def test_the_classifiers_are_where_the_document_says_and_show_their_score(direct
 
 def test_the_document_links_to_files_that_exist() -> None:
     links = set(re.findall(r"\]\((?!http)([^)#]+)", TEXT))
-    assert links == {"configuration.md", "differences.md"}
+    assert links == {"configuration.md", "differences.md", "classifiers.md"}
     assert [link for link in sorted(links) if not (ROOT / "docs" / link).exists()] == []

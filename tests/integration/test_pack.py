@@ -26,9 +26,8 @@ from dino4cells.data.metadata import read_metadata
 from dino4cells.data.packing import pack
 from dino4cells.data.shards import KIND
 from dino4cells.data.strata import sample_order
-from dino4cells.errors import CheckpointError
+from dino4cells.errors import CheckpointError, Interrupted
 from dino4cells.features.store import read_features
-from dino4cells.training.interruption import Interrupted
 
 
 class Finished(Protocol):

@@ -21,13 +21,12 @@ from dino4cells.cluster.job import Processes
 from dino4cells.cluster.local import LocalLauncher
 from dino4cells.config import Config
 from dino4cells.data.metadata import read_metadata
-from dino4cells.errors import ArtifactError, ConfigError, DataError
+from dino4cells.errors import ArtifactError, ConfigError, DataError, Interrupted
 from dino4cells.features.store import read_features
 from dino4cells.models.artifact import load_card, load_model
 from dino4cells.models.backbones import build_backbone
 from dino4cells.training.distributed import ProcessGroup
 from dino4cells.training.fit import fit
-from dino4cells.training.interruption import Interrupted
 
 MakeConfig = Callable[..., Config]
 

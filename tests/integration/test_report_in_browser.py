@@ -283,7 +283,8 @@ def test_channels_are_hidden_and_brightened(visit: Callable[..., Visit]) -> None
 def test_the_report_works_in_a_frame_that_allows_scripts_alone(visit: Callable[..., Visit], report: Path) -> None:
     frame = report.with_name("frame.html")
     content = escape(report.read_text(encoding="utf-8"))
-    frame.write_text(f'<iframe sandbox="allow-scripts" style="width:1050px;height:860px" srcdoc="{content}"></iframe>', encoding="utf-8")
+    inner = f'<iframe sandbox="allow-scripts" style="width:1050px;height:860px" srcdoc="{content}"></iframe>'
+    frame.write_text(f'<meta charset="utf-8">{inner}', encoding="utf-8")  # else the browser guesses, and not always the same
     page = visit(frame, framed=True)
     assert dots_of(page, COLOURS[0]) > 50
     page.view.locator("#map-legend button", has_text="plain").click()

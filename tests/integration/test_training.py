@@ -22,10 +22,9 @@ from dino4cells.data.dataset import Batch, CellImages
 from dino4cells.data.metadata import read_metadata
 from dino4cells.data.sampler import DRAWS_AGAIN
 from dino4cells.data.source import plain_source
-from dino4cells.errors import CheckpointError, DataError
+from dino4cells.errors import CheckpointError, DataError, Interrupted
 from dino4cells.models.artifact import load_model
 from dino4cells.training import checkpoint as checkpoints
-from dino4cells.training.interruption import Interrupted
 from dino4cells.training.loop import DINO
 from dino4cells.training.schedules import Schedules
 from dino4cells.training.throughput import Throughput

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dino4cells.classify import cross_validate, fit_classifier, make_folds, neighbours
+from dino4cells.classify import cross_validate, fit_classifier, knn, make_folds, neighbours
 from dino4cells.classify.knn import nearest_neighbours, predict_by_neighbours
 from dino4cells.classify.neighbours import nearest
 
@@ -102,7 +102,7 @@ def test_rows_that_do_not_fit_or_are_too_few_are_refused(shape: tuple[int, ...],
 
 @pytest.mark.parametrize("temperature", [None, 0.07, 1.0])
 def test_predictions_are_those_of_scikit_learn(temperature: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dino4cells.classify.knn.VOTES_AT_ONCE", 70)
+    monkeypatch.setattr(knn, "VOTES_AT_ONCE", 70)
     known, asked = rows(400, seed=0, offset=0.5), rows(150, seed=1, offset=0.5)
     labels = np.asarray([f"class {number}" for number in np.random.default_rng(2).integers(0, 7, 400)])
     pipeline = nearest_neighbours(15, temperature).fit(known.astype(float), labels)

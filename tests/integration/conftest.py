@@ -1,4 +1,4 @@
-"""A real S3 server over HTTP (moto), whose address and credentials stand in the environment, for subprocesses too."""
+"""A real S3 server over HTTP (moto), whose address and credentials stand in the environment, for subprocesses too; and a trained model."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+
+from dino4cells import steps
+from dino4cells.config import Config
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -43,3 +46,11 @@ def s3() -> Iterator[Callable[[], str]]:
 
         yield bucket
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def model(tiny_config: Callable[..., Config], cells: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model that has seen the `cells` once, to read and not to change."""
+    url = str(tmp_path_factory.mktemp("trained") / "model")
+    steps.train(tiny_config(epochs=1), data=cells, output=url)
+    return url

@@ -26,14 +26,6 @@ EMPTY, TINY, MISSING, GREY = 3, 7, 11, 16
 
 
 @pytest.fixture(scope="module")
-def model(tiny_config: Callable[..., Config], cells: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A model that has seen a few images."""
-    url = str(tmp_path_factory.mktemp("trained") / "model")
-    steps.train(tiny_config(epochs=1), data=cells, output=url)
-    return url
-
-
-@pytest.fixture(scope="module")
 def mixed(draw_cells: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> str:
     """22 cells of different sizes, of which four cannot be embedded, with columns of every type."""
     directory = tmp_path_factory.mktemp("mixed") / "data"

@@ -23,13 +23,6 @@ WIDTH = 192
 
 
 @pytest.fixture(scope="module")
-def model(tiny_config: Callable[..., Config], cells: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    url = str(tmp_path_factory.mktemp("trained") / "model")
-    steps.train(tiny_config(epochs=1), data=cells, output=url)
-    return url
-
-
-@pytest.fixture(scope="module")
 def few(draw_cells: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> str:
     """Six cells of two sizes."""
     return draw_cells(tmp_path_factory.mktemp("few") / "data", 6, [(32, 32), (24, 17)], seed=2)

@@ -16,7 +16,6 @@ import torch
 from pycytominer import normalize
 
 from dino4cells import steps, storage
-from dino4cells.config import Config
 from dino4cells.errors import ArtifactError, ConfigError
 from dino4cells.features import store
 from dino4cells.features.store import read_features
@@ -205,13 +204,6 @@ def test_features_are_not_lost_where_the_file_of_them_cannot_be_written(
     (tmp_path / "cells.h5ad").rmdir()
     assert dino4cells(*words).code == 0
     assert [path.name for path in tmp_path.iterdir()] == ["cells.h5ad"]
-
-
-@pytest.fixture(scope="module")
-def model(tiny_config: Callable[..., Config], cells: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    url = str(tmp_path_factory.mktemp("trained") / "model")
-    steps.train(tiny_config(epochs=1), data=cells, output=url)
-    return url
 
 
 @pytest.fixture(scope="module")

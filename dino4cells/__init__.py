@@ -12,8 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-# PyTorch then asks Linux for large pages where it takes much memory at once, and a training step on a CPU spends an eighth less on page
-# faults. It looks when it takes its first memory, so this stands before anything that imports it.
+# PyTorch then asks Linux for large pages where it takes much memory at once: a training step took an eighth less time with them on an AMD
+# EPYC, and no less on an Intel Xeon. It looks when it takes its first memory, so this stands before anything that imports it.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 if TYPE_CHECKING:

@@ -15,6 +15,8 @@ from PIL import Image
 
 from dino4cells.config import Config, load_config
 
+pytest_plugins = ["tests.object_store", "tests.tally"]
+
 # Tiny tensors gain nothing by a second thread, and lose much by it where cores are shared; read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

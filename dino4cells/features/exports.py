@@ -23,7 +23,8 @@ from dino4cells import storage
 from dino4cells.config import Config
 from dino4cells.errors import ConfigError
 from dino4cells.features import published, store
-from dino4cells.features.store import Features, FeaturesCard, PartWriter
+from dino4cells.features.part_writer import MetadataColumns, PartWriter
+from dino4cells.features.store import Features, FeaturesCard
 
 Format = Literal["parquet", "pth", "h5ad"]
 ENDINGS: Final[dict[str, Format]] = {".parquet": "parquet", ".pth": "pth", ".h5ad": "h5ad"}
@@ -145,7 +146,7 @@ def _write_parquet(path: Path, table: Table) -> None:
     """The rows of all parts in one file, with the card in its metadata."""
     errors = table.metadata["dino_error"].astype(object).where(table.metadata["dino_error"].notna(), None).tolist()
     described, first = table.metadata.drop(columns=["dino_model", "dino_error"]), 0
-    with PartWriter(path, described, table.columns) as part:
+    with PartWriter(path, MetadataColumns.of(described), table.columns) as part:
         part.describe(CARD_KEY, table.card)
         for piece in table.pieces():
             rows = np.arange(first, first + len(piece))

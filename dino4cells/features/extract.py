@@ -26,8 +26,9 @@ from dino4cells.errors import ConfigError
 from dino4cells.features import store
 from dino4cells.features.embedding import arithmetic
 from dino4cells.features.grouping import InOrder
+from dino4cells.features.part_writer import MetadataColumns, PartWriter
 from dino4cells.features.shown import ShownChannels
-from dino4cells.features.store import FeaturesCard, PartWriter
+from dino4cells.features.store import FeaturesCard
 from dino4cells.features.tokens import TokenChoice
 from dino4cells.features.values import CellValues
 from dino4cells.models.artifact import TrainedModel
@@ -127,7 +128,7 @@ def extract_features(
     rows = Rows(int(bounds[group.rank]), int(bounds[group.rank + 1]), config.embedding.batch_size)
     workers = config.embedding.num_workers if group.device.type == "cuda" else 0
     with ArtifactWriter(output, store.KIND, with_manifest=group.is_first) as writer:
-        parts = [PartWriter(writer.path(store.part_name(group.rank)), metadata.frame, _names(store.FEATURE, cells.dim))]
+        parts = [PartWriter(writer.path(store.part_name(group.rank)), MetadataColumns.of(metadata.frame), _names(store.FEATURE, cells.dim))]
         if baselines:
             columns = [*_names(store.UNTRAINED, cells.dim), *cells.intensities]
             parts.append(PartWriter(writer.path(store.baseline_name(group.rank)), None, columns))

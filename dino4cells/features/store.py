@@ -7,15 +7,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -67,14 +65,14 @@ class FeaturesCard(BaseModel):
     versions: dict[str, str]
 
 
-def part_name(rank: int) -> str:
-    """Name of the file that the process `rank` writes; sorted names give the order of rows."""
-    return f"{PART}{rank:05d}.parquet"
+def part_name(number: int) -> str:
+    """Name of the file of the part `number`; sorted names give the order of rows."""
+    return f"{PART}{number:05d}.parquet"
 
 
-def baseline_name(rank: int) -> str:
+def baseline_name(number: int) -> str:
     """As `part_name`, for the baselines."""
-    return f"{BASELINE}{rank:05d}.parquet"
+    return f"{BASELINE}{number:05d}.parquet"
 
 
 def check_columns(frame: pd.DataFrame, source: str) -> None:
@@ -87,77 +85,6 @@ def check_columns(frame: pd.DataFrame, source: str) -> None:
         name = taken.removeprefix(PREFIX)
         if name in frame.columns:
             raise DataError(f"{source}: the column '{name}' has the name of one that extraction adds to the table; rename it.")
-
-
-class PartWriter:
-    """Writes rows to one Parquet file in groups, so that memory does not grow with their number.
-
-    Args:
-        path: local file to write.
-        metadata: all rows of the table of cells (for the column types), or None for a file of numbers alone.
-        columns: names of the float32 columns.
-    """
-
-    def __init__(self, path: Path, metadata: pd.DataFrame | None, columns: list[str]) -> None:
-        self.columns = columns
-        self._metadata = None if metadata is None else metadata.add_prefix(PREFIX)
-        fields = [] if self._metadata is None else list(pa.Schema.from_pandas(self._metadata, preserve_index=False))
-        if self._metadata is not None:
-            fields += [pa.field(MODEL_COLUMN, pa.string()), pa.field(ERROR_COLUMN, pa.string())]
-        # A column without a single value has no type of its own.
-        fields = [pa.field(field.name, pa.string()) if pa.types.is_null(field.type) else field for field in fields]
-        self._metadata_schema = pa.schema(fields)
-        self._schema = pa.schema([*fields, *(pa.field(name, pa.float32()) for name in columns)])
-        # Numbers that hardly ever repeat are not looked up in a dictionary.
-        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd", use_dictionary=self._metadata_schema.names)
-        self._waiting: list[NDArray[np.float32]] = []
-        self._waiting_rows: list[NDArray[np.int64]] = []
-        self._waiting_added: list[tuple[str, str | None]] = []  # model and error
-
-    def write(
-        self,
-        values: NDArray[np.float32],
-        rows: NDArray[np.int64] | None = None,
-        model: str = "",
-        errors: list[str | None] | None = None,
-    ) -> None:
-        """Add rows: values (rows, columns) and, for a file with metadata, which rows of the table they belong to."""
-        if not len(values):
-            return
-        self._waiting.append(values)
-        if rows is not None and errors is not None:
-            self._waiting_rows.append(rows)
-            self._waiting_added += [(model, error) for error in errors]
-        if sum(len(waiting) for waiting in self._waiting) >= ROWS_PER_GROUP:
-            self._flush()
-
-    def describe(self, key: str, card: BaseModel) -> None:
-        """Put a card into the file's own metadata, as JSON."""
-        self._writer.add_key_value_metadata({key: card.model_dump_json()})
-
-    def _flush(self) -> None:
-        if not self._waiting:
-            return
-        by_column = np.ascontiguousarray(np.concatenate(self._waiting).T)
-        self._writer.write_table(pa.Table.from_arrays([*self._described(), *map(pa.array, by_column)], schema=self._schema))
-        self._waiting, self._waiting_rows, self._waiting_added = [], [], []
-
-    def _described(self) -> list[pa.ChunkedArray]:
-        """Columns of the metadata of the rows that wait."""
-        if self._metadata is None:
-            return []
-        models, errors = (pd.Series(column, dtype=object).to_numpy() for column in zip(*self._waiting_added, strict=True))
-        described = self._metadata.iloc[np.concatenate(self._waiting_rows)].assign(**{MODEL_COLUMN: models, ERROR_COLUMN: errors})
-        columns: list[pa.ChunkedArray] = pa.Table.from_pandas(described, schema=self._metadata_schema, preserve_index=False).columns
-        return columns
-
-    def __enter__(self) -> PartWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if error is None:
-            self._flush()
-        self._writer.close()
 
 
 @dataclass(frozen=True)
@@ -225,24 +152,25 @@ def read_metadata_columns(artifact: Artifact, card: FeaturesCard) -> pd.DataFram
     Raises:
         ArtifactError: fewer rows than the card announces.
     """
-    files = _files(artifact, PART)
-    names = [name for name in files[0].schema_arrow.names if name.startswith(PREFIX)] if files else []
-    frame = pd.concat([file.read(names).to_pandas() for file in files], ignore_index=True) if files else pd.DataFrame()
+    names = column_names(artifact, PART, PREFIX)
+    tables = [file.read(names).to_pandas() for file in _files(artifact, PART)]
+    frame = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     if len(frame) != card.rows:
         raise _other_rows(artifact, len(frame), card.rows)
     renamed: pd.DataFrame = frame.rename(columns=lambda name: name.removeprefix(PREFIX))
     return renamed
 
 
-def number_columns(artifact: Artifact, part: str, prefix: str) -> list[str]:
-    """Names of the columns of numbers that begin so, in the files whose names begin with `part`."""
-    files = _files(artifact, part)
-    return [name for name in files[0].schema_arrow.names if name.startswith(prefix)] if files else []
+def column_names(artifact: Artifact, part: str, prefix: str) -> list[str]:
+    """Names of the columns that begin so, in the files whose names begin with `part`."""
+    with closing(_files(artifact, part)) as files:
+        first = next(files, None)
+        return [name for name in first.schema_arrow.names if name.startswith(prefix)] if first is not None else []
 
 
 def pieces(artifact: Artifact, part: str, prefix: str) -> Iterator[NDArray[np.float32]]:
-    """The numbers of some rows after the other (rows, columns): as `number_columns` names them."""
-    columns = number_columns(artifact, part, prefix)
+    """The numbers of some rows after the other (rows, columns): as `column_names` names them."""
+    columns = column_names(artifact, part, prefix)
     for file in _files(artifact, part):
         for batch in file.iter_batches(ROWS_PER_GROUP, columns=columns, use_threads=False):
             piece = np.empty((batch.num_rows, batch.num_columns), np.float32)
@@ -287,9 +215,13 @@ def _other_rows(artifact: Artifact, found: int, announced: int) -> ArtifactError
     return ArtifactError(f"{artifact.url}: holds {found} rows and announces {announced}; extract the features again.")
 
 
-def _files(artifact: Artifact, prefix: str) -> list[pq.ParquetFile]:
-    # Buffered ahead, a file that is read piece by piece would be in memory as a whole in the end.
-    return [pq.ParquetFile(artifact.local(name), pre_buffer=False) for name in artifact.names if name.startswith(prefix)]
+def _files(artifact: Artifact, prefix: str) -> Generator[pq.ParquetFile]:
+    """The files whose names begin so, one open at a time: there may be more of them than a process may open."""
+    for name in artifact.names:
+        if name.startswith(prefix):
+            # Buffered ahead, a file that is read piece by piece would be in memory as a whole in the end.
+            with pq.ParquetFile(artifact.local(name), pre_buffer=False) as file:
+                yield file
 
 
 def _matrix(artifact: Artifact, part: str, prefix: str, rows: int) -> NDArray[np.float32]:
@@ -297,7 +229,7 @@ def _matrix(artifact: Artifact, part: str, prefix: str, rows: int) -> NDArray[np
     found = sum(file.metadata.num_rows for file in _files(artifact, part))
     if found != rows:
         raise _other_rows(artifact, found, rows)
-    matrix, first = np.empty((rows, len(number_columns(artifact, part, prefix))), np.float32), 0
+    matrix, first = np.empty((rows, len(column_names(artifact, part, prefix))), np.float32), 0
     for piece in pieces(artifact, part, prefix):
         matrix[first : first + len(piece)] = piece
         first += len(piece)

@@ -15,9 +15,10 @@ from dino4cells.data.metadata import missing_column
 from dino4cells.errors import ConfigError, DataError
 from dino4cells.features import profiling, store
 from dino4cells.features.exports import format_of
+from dino4cells.features.part_writer import MetadataColumns, PartWriter
 from dino4cells.features.profiling import COUNT, Normalization, Profiling
 from dino4cells.features.query import matching_rows
-from dino4cells.features.store import Features, FeaturesCard, PartWriter, read_features
+from dino4cells.features.store import Features, FeaturesCard, read_features
 from dino4cells.steps.inputs import check_output
 
 LEVELS = {"well": ("well",), "image": ("ID",), "compound": ("compound",)}
@@ -84,7 +85,7 @@ def profile(
     matrices, metadata, errors = _profiles(table, wanted)
     card = _card(table, wanted, len(metadata), sum(error is not None for error in errors))
     with ArtifactWriter(output, store.KIND) as writer:
-        with PartWriter(writer.path(store.part_name(0)), metadata, _names(table, "dino")) as part:
+        with PartWriter(writer.path(store.part_name(0)), MetadataColumns.of(metadata), _names(table, "dino")) as part:
             for rows in _slices(len(metadata)):
                 part.write(matrices["dino"][rows], np.arange(len(metadata))[rows], card.model_fingerprint, errors[rows])
         if table.baselines:
@@ -148,7 +149,7 @@ def _names(table: Features, kind: str) -> list[str]:
     """Names of the columns of a matrix."""
     if isinstance(table.artifact, Artifact):
         part = store.PART if kind == "dino" else store.BASELINE
-        return store.number_columns(table.artifact, part, f"{kind}_")
+        return store.column_names(table.artifact, part, f"{kind}_")
     return [f"{store.FEATURE}{number}" for number in range(table.dino.shape[1])]
 
 

@@ -18,6 +18,7 @@ from pycytominer import normalize
 from dino4cells import steps, storage
 from dino4cells.errors import ArtifactError, ConfigError
 from dino4cells.features import store
+from dino4cells.features.part_writer import MetadataColumns, PartWriter
 from dino4cells.features.store import read_features
 from tests.conftest import Finished
 from tests.unit.simulated_features import write_features
@@ -133,7 +134,7 @@ def test_a_directory_of_several_parts_becomes_one_file_on_any_store(model: str, 
 
     with ArtifactWriter("memory://export/features", store.KIND) as writer:
         for rank, rows in enumerate((np.arange(50), np.arange(50, ROWS))):
-            with store.PartWriter(writer.path(store.part_name(rank)), frame, COLUMNS) as part:
+            with PartWriter(writer.path(store.part_name(rank)), MetadataColumns.of(frame), COLUMNS) as part:
                 part.write(values[rows], rows, "one model", ["broken" if row == 4 else None for row in rows])
         writer.write_text(store.CARD, card.model_dump_json())
     steps.export_features("memory://export/features", "memory://export/cells.parquet")

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from dino4cells.artifacts import ArtifactWriter
 from dino4cells.features import store
-from dino4cells.features.store import FeaturesCard, PartWriter
+from dino4cells.features.part_writer import MetadataColumns, PartWriter
+from dino4cells.features.store import FeaturesCard
 
 WIDTH = 16
 
@@ -54,7 +55,8 @@ def write_features(url: str, frame: pd.DataFrame, values_ND: NDArray[np.float32]
         versions={},
     )
     with ArtifactWriter(url, store.KIND) as writer:
-        with PartWriter(writer.path(store.part_name(0)), frame, [f"{store.FEATURE}{column}" for column in range(width)]) as part:
+        columns = [f"{store.FEATURE}{column}" for column in range(width)]
+        with PartWriter(writer.path(store.part_name(0)), MetadataColumns.of(frame), columns) as part:
             part.write(values_ND, np.arange(len(frame)), model, [None] * len(frame))
         writer.write_text(store.CARD, card.model_dump_json())
     return url

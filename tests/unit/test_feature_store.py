@@ -13,7 +13,8 @@ import pytest
 from dino4cells.artifacts import ArtifactWriter
 from dino4cells.errors import ArtifactError, DataError
 from dino4cells.features import store
-from dino4cells.features.store import FeaturesCard, PartWriter, check_columns, part_name, read_features
+from dino4cells.features.part_writer import MetadataColumns, PartWriter
+from dino4cells.features.store import FeaturesCard, check_columns, part_name, read_features
 
 COLUMNS = ["dino_0", "dino_1", "dino_2"]
 
@@ -51,7 +52,7 @@ def artifact(url: Path, frame: pd.DataFrame, shares: list[list[int]], announced:
     """A features artifact whose part-r holds the rows `shares[r]`."""
     with ArtifactWriter(str(url), store.KIND) as writer:
         for rank, rows in enumerate(shares):
-            with PartWriter(writer.path(part_name(rank)), frame, COLUMNS) as part:
+            with PartWriter(writer.path(part_name(rank)), MetadataColumns.of(frame), COLUMNS) as part:
                 if rows:
                     part.write(values(len(rows), 3 * rows[0]), np.array(rows), "fingerprint", [None] * len(rows))
         writer.write_text(store.CARD, card(len(frame) if announced is None else announced).model_dump_json())
@@ -97,7 +98,7 @@ def test_failed_rows_stand_in_their_place_with_nan_and_the_reason(tmp_path: Path
     frame, path = table(3), tmp_path / "part.parquet"
     numbers = values(3)
     numbers[1] = np.nan
-    with PartWriter(path, frame, COLUMNS) as part:
+    with PartWriter(path, MetadataColumns.of(frame), COLUMNS) as part:
         part.write(numbers, np.arange(3), "m", [None, "1.png: is empty", None])
     read = pd.read_parquet(path)
     assert read["Metadata_dino_error"].tolist() == [None, "1.png: is empty", None]
@@ -107,7 +108,7 @@ def test_failed_rows_stand_in_their_place_with_nan_and_the_reason(tmp_path: Path
 def test_rows_leave_memory_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "ROWS_PER_GROUP", 8)
     frame, path = table(20), tmp_path / "part.parquet"
-    with PartWriter(path, frame, COLUMNS) as part:
+    with PartWriter(path, MetadataColumns.of(frame), COLUMNS) as part:
         for first in range(0, 20, 4):
             part.write(values(4, 3 * first), np.arange(first, first + 4), "m", [None] * 4)
             assert sum(len(waiting) for waiting in part._waiting) < 8

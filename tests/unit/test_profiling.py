@@ -163,13 +163,13 @@ def test_profiles_of_compounds_follow_from_those_of_wells_and_the_card_tells_bot
 def test_baselines_are_treated_as_the_features_are(tmp_path: object, features: str) -> None:
     from dino4cells.artifacts import ArtifactWriter
     from dino4cells.features import store
-    from dino4cells.features.store import PartWriter
+    from dino4cells.features.part_writer import MetadataColumns, PartWriter
 
     frame, values = wells()
     card = read_features(features).card.model_copy(update={"baselines": True})
     names = [*(f"untrained_{number}" for number in range(WIDTH)), "intensity_DNA_mean"]
     with ArtifactWriter(f"{tmp_path}/features", store.KIND) as writer:
-        with PartWriter(writer.path(store.part_name(0)), frame, COLUMNS) as part:
+        with PartWriter(writer.path(store.part_name(0)), MetadataColumns.of(frame), COLUMNS) as part:
             part.write(values, np.arange(ROWS), "m", [None] * ROWS)
         with PartWriter(writer.path(store.baseline_name(0)), None, names) as part:
             part.write(np.hstack([values, values[:, :1]]))

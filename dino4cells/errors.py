@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import os
+
+from dino4cells.redaction import redacted
+
 
 class Dino4CellsError(Exception):
-    """Base of all errors that a user can fix; the command line prints the message and exits with `exit_code`."""
+    """Base of all errors that a user can fix; the command line prints the message and exits with `exit_code`.
+
+    Args:
+        sentence: the message; secrets in it are hidden, wherever it goes on to.
+    """
 
     exit_code = 2
+
+    def __init__(self, sentence: str = "") -> None:
+        super().__init__(redacted(sentence))
 
 
 class ConfigError(Dino4CellsError):
@@ -23,6 +34,16 @@ class StorageError(Dino4CellsError):
 
 class MissingFileError(StorageError):
     """There is no file at a URL."""
+
+
+class StoreRefused(StorageError):
+    """A store refuses all that is asked of it: the credentials, or the bucket; asking again is in vain until somebody mends that."""
+
+
+class StoreUnavailable(StorageError):
+    """A store that fails for the moment has failed for longer than it is waited for; the same command may succeed later."""
+
+    exit_code = os.EX_TEMPFAIL
 
 
 class ArtifactError(Dino4CellsError):

@@ -12,6 +12,8 @@ from datetime import datetime, timezone
 from enum import Enum
 from typing import TextIO
 
+from dino4cells.redaction import redacted
+
 LOG = "DINO4CELLS_LOG"
 """Environment variable with one of `Style`; processes that this one starts inherit it."""
 
@@ -132,7 +134,7 @@ class EventHandler(logging.Handler):
             kind = record.levelname.lower().replace("critical", "error")
             if record.levelno < self._least and not (record.name.startswith("dino4cells") and self._style is not Style.QUIET):
                 return
-            message = self.format(record)
+            message = redacted(self.format(record))
             print(line_of(kind, message=message) if self._style is Style.JSON else said(kind, message), file=sys.stderr, flush=True)
         except Exception:
             self.handleError(record)

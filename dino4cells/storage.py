@@ -13,17 +13,23 @@ import os
 import posixpath
 import shutil
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
+from fsspec.asyn import AsyncFileSystem
 
 from dino4cells import storage_s3
 from dino4cells.cache import Cache
-from dino4cells.errors import StorageError
-from dino4cells.storage_errors import explain, explained
+from dino4cells.errors import StorageError, StoreRefused
+from dino4cells.redaction import holds_secret
+from dino4cells.storage_errors import REFUSED, codes_of, explain, explained, headers_of
+from dino4cells.storage_retry import Patience, WrongLength, asked_pause, kind_of, time_limit
+
+Answer = TypeVar("Answer")
 
 Range = tuple[str, "int | None", "int | None"]
 """A URL and the bytes of its file that are meant: first, and behind the last."""
@@ -48,7 +54,12 @@ def local_path(url: str) -> Path:
 
 
 def absolute(url: str) -> str:
-    """A local path made absolute; other URLs as they are."""
+    """A local path made absolute; other URLs as they are.
+
+    Raises:
+        StorageError: the URL holds a password or a signature, which processes, logs and artifacts that are told of it would show.
+    """
+    _refuse_secret(url)
     return os.path.abspath(local_path(url)) if is_local(url) else url
 
 
@@ -87,22 +98,26 @@ def name(url: str) -> str:
 
 def exists(url: str) -> bool:
     """Whether a file or directory is there."""
-    with explained(url):
-        fs, path = _open(url)
-        # Not fs.exists: it takes every failure, missing credentials too, for absence.
+
+    # Not fs.exists: it takes every failure, missing credentials too, for absence.
+    def there(fs: Any, path: str) -> bool:
         try:
             fs.info(path)
         except FileNotFoundError:
             return False
         return True
 
+    return _asked(url, there)
+
 
 def read_bytes(url: str) -> bytes:
     """The whole content of a file."""
-    with explained(url):
-        fs, path = _open(url)
-        content: bytes = fs.cat_file(path, **_whole_file(url))
-        return content
+
+    def content(fs: Any, path: str) -> bytes:
+        read: bytes = fs.cat_file(path, **_limit(fs, None))
+        return read
+
+    return _asked(url, content)
 
 
 def read_text(url: str) -> str:
@@ -114,11 +129,14 @@ def read_text(url: str) -> str:
 
 
 def read_many(urls: Sequence[str], cache: Cache | None = None) -> list[bytes | StorageError]:
-    """The contents of many files, asked for at once where the storage can; a failure stands at its place as a value.
+    """The contents of many files, asked for at once where the storage can; what is wrong with a file stands at its place as a value.
 
     Args:
         urls: of the files.
         cache: keeps what comes over a network, and is asked first.
+
+    Raises:
+        StoreUnavailable, StoreRefused: what is wrong is not that of one file; none would be read.
     """
     return read_ranges([(url, None, None) for url in urls], cache)
 
@@ -152,28 +170,53 @@ def _fetch(ranges: Sequence[Range]) -> list[bytes | StorageError]:
         scheme, separator, rest = url.rpartition("://")
         stores.setdefault(f"{scheme}://{rest.partition('/')[0]}" if separator else "", []).append(index)
     for indices in stores.values():
-        urls, starts, ends = (list(part) for part in zip(*(ranges[index] for index in indices), strict=True))
-        try:
-            fs, _ = _open(urls[0])
-            paths = [fs._strip_protocol(storage_s3.plain(url)) for url in urls]
-            # Not fs.cat: it takes `*`, `?` and `[` in a file name for a pattern.
-            contents = fs.cat_ranges(paths, starts=starts, ends=ends, on_error="return", **_whole_file(urls[0]))
-        except Exception as error:
-            contents = [error] * len(indices)
-        for index, content in zip(indices, contents, strict=True):
-            results[index] = content if isinstance(content, bytes) else explain(ranges[index][0], content)
+        patience = Patience(_store(ranges[indices[0]][0]))
+        while indices:
+            again: list[int] = []
+            failed: Exception | None = None
+            for index, content in zip(indices, _fetch_at_once([ranges[index] for index in indices]), strict=True):
+                if isinstance(content, bytes):
+                    results[index] = content
+                elif _may_pass(ranges[index][0], content):
+                    again.append(index)
+                    failed = content
+                else:
+                    results[index] = explain(ranges[index][0], content)
+                    if isinstance(results[index], StoreRefused):
+                        raise results[index] from content  # type: ignore[misc]
+            if failed is not None:
+                _wait(ranges[again[-1]][0], failed, patience)
+            else:
+                patience.answered()
+            indices = again
     return results
+
+
+def _fetch_at_once(ranges: Sequence[Range]) -> list[bytes | Exception]:
+    """Ranges of files of one store, or for each what the storage raised."""
+    urls, starts, ends = (list(part) for part in zip(*ranges, strict=True))
+    try:
+        fs, _ = _open(urls[0])
+        paths = [fs._strip_protocol(storage_s3.plain(url)) for url in urls]
+        # Not fs.cat: it takes `*`, `?` and `[` in a file name for a pattern.
+        contents: list[bytes | Exception] = fs.cat_ranges(paths, starts=starts, ends=ends, on_error="return")
+    except Exception as error:
+        return [error] * len(urls)
+    return contents
 
 
 def list_sizes(url: str) -> dict[str, int]:
     """Sizes in bytes of all files below a directory, by their names relative to it, sorted; empty if there is no such directory."""
-    with explained(url):
-        if is_local(url):
+    if is_local(url):
+        with explained(url):
             return dict(sorted(_walk(local_path(url))))
-        fs, path = _open(url)
+
+    def sizes(fs: Any, path: str) -> dict[str, int]:
         base = path.rstrip("/") + "/"
         found = fs.find(path, detail=True).items()
         return dict(sorted((file.removeprefix(base), info["size"]) for file, info in found if file.startswith(base) and file != base))
+
+    return _asked(url, sizes)
 
 
 def list_files(url: str) -> list[str]:
@@ -183,10 +226,16 @@ def list_files(url: str) -> list[str]:
 
 def download(url: str, local: Path) -> None:
     """Copy a file to this machine; it appears under its name when it is whole."""
-    with explained(url):
-        fs, path = _open(url)
+
+    def get(fs: Any, path: str) -> None:
+        size = fs.info(path)["size"]
         with _partial(local) as part:
-            fs.get_file(path, str(part))
+            fs.get_file(path, str(part), **_limit(fs, size))
+            came = part.stat().st_size
+            if size is not None and came != size:
+                raise WrongLength(f"{came} bytes came of {size}")
+
+    _asked(url, get)
 
 
 # Writing
@@ -194,13 +243,11 @@ def download(url: str, local: Path) -> None:
 
 def write_bytes(url: str, data: bytes) -> None:
     """Write a file at once: another reader sees the old content or the new, never half of it."""
-    with explained(url):
-        if is_local(url):
-            with _partial(local_path(url)) as part:
-                part.write_bytes(data)
-        else:
-            fs, path = _open(url)
-            fs.pipe_file(path, data)
+    if is_local(url):
+        with explained(url), _partial(local_path(url)) as part:
+            part.write_bytes(data)
+    else:
+        _asked(url, lambda fs, path: fs.pipe_file(path, data, **_limit(fs, len(data))))
 
 
 def write_text(url: str, text: str) -> None:
@@ -210,13 +257,13 @@ def write_text(url: str, text: str) -> None:
 
 def upload(local: Path, url: str) -> None:
     """Copy a file of this machine to `url`, whole or not at all."""
-    with explained(url):
-        if is_local(url):
-            with _partial(local_path(url)) as part:
-                shutil.copyfile(local, part)
-        else:
-            fs, path = _open(url)
-            fs.put_file(str(local), path)
+    if is_local(url):
+        with explained(url), _partial(local_path(url)) as part:
+            shutil.copyfile(local, part)
+    else:
+        with explained(str(local)):
+            size = local.stat().st_size
+        _asked(url, lambda fs, path: fs.put_file(str(local), path, **_limit(fs, size)))
 
 
 def check_writable(directory: str) -> None:
@@ -258,21 +305,25 @@ def move(local: Path, url: str) -> None:
 
 def remove(url: str) -> None:
     """Delete a file, or a directory with all that is in it; nothing there is fine."""
-    with explained(url), contextlib.suppress(FileNotFoundError):
-        if is_local(url):
+    if is_local(url):
+        with explained(url), contextlib.suppress(FileNotFoundError):
             path = local_path(url)
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink()
-            return
-        fs, key = _open(url)
-        if not any(character in key for character in "*?["):
-            fs.rm(key, recursive=True)
-            return
-        # fs.rm would take this name for a pattern.
-        for file in fs.find(key):
-            fs.rm_file(file)
+        return
+
+    def delete(fs: Any, key: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            if not any(character in key for character in "*?["):
+                fs.rm(key, recursive=True)
+                return
+            # fs.rm would take this name for a pattern.
+            for file in fs.find(key):
+                fs.rm_file(file)
+
+    _asked(url, delete)
 
 
 # Local files
@@ -309,15 +360,69 @@ def _walk(directory: Path) -> Iterator[tuple[str, int]]:
 # File systems
 
 
+def _refuse_secret(url: str) -> None:
+    if holds_secret(url):
+        raise StorageError(f"{url}: holds a password, a token or a signature; give the address alone, and credentials by variables.")
+
+
 def _open(url: str) -> tuple[Any, str]:
     """The file system of a URL and the path in it. fsspec keeps instances by process, since s3fs does not survive a fork."""
-    is_s3 = storage_s3.is_s3(url)
-    fs, path = fsspec.core.url_to_fs(storage_s3.plain(url), **(storage_s3.options() if is_s3 else {}))
-    if is_s3:
-        fs.retries = storage_s3.BODY_ATTEMPTS
+    _refuse_secret(url)
+    if storage_s3.is_s3(url):
+        from dino4cells.storage_client import S3Client  # takes a while to import
+
+        fs = S3Client(**storage_s3.options())
+        return fs, fs._strip_protocol(storage_s3.plain(url))
+    fs, path = fsspec.core.url_to_fs(url)
     return fs, path
 
 
-def _whole_file(url: str) -> dict[str, int]:
-    """Options of a read: s3fs asks for the size first, to read large objects in parts, which doubles the requests for images."""
-    return {"max_concurrency": 1} if storage_s3.is_s3(url) else {}
+def _asked(url: str, action: Callable[[Any, str], Answer]) -> Answer:
+    """What `action` makes of the file system of a URL and the path in it; done again while that fails for the moment."""
+    patience = Patience(_store(url))
+    while True:
+        try:
+            answer = action(*_open(url))
+        except Exception as error:
+            if not _may_pass(url, error):
+                raise explain(url, error) from error
+            _wait(url, error, patience)
+        else:
+            patience.answered()
+            return answer
+
+
+def _may_pass(url: str, error: Exception) -> bool:
+    """Whether asking again may help."""
+    if is_local(url) or isinstance(error, StorageError):
+        return False
+    return kind_of(error) is not None or _may_have_new_credentials(url, error)
+
+
+def _may_have_new_credentials(url: str, error: Exception) -> bool:
+    return storage_s3.is_s3(url) and bool(REFUSED & codes_of(error)) and storage_s3.credentials_may_change()
+
+
+def _wait(url: str, error: Exception, patience: Patience) -> None:
+    """Return when it is time to ask again, or raise what is wrong."""
+    kind = kind_of(error)
+    if kind is not None:
+        pause = patience.next_pause(kind, asked_pause(headers_of(error)))
+    elif patience.has_renewed:
+        pause = None
+    else:
+        pause = patience.renew(storage_s3.renew_credentials)
+    if pause is None:
+        raise explain(url, error, patience) from error
+    time.sleep(pause)
+
+
+def _store(url: str) -> str:
+    """What answers for a URL: its address, or its scheme and host or bucket."""
+    scheme, separator, rest = url.rpartition("://")
+    return (storage_s3.is_s3(url) and storage_s3.endpoint()) or f"{scheme}{separator}{rest.partition('/')[0]}"
+
+
+def _limit(fs: Any, size: int | None) -> dict[str, float]:
+    """The option by which an operation on a file of this size has an end, where the file system has it: those over a network."""
+    return {"timeout": time_limit(size)} if isinstance(fs, AsyncFileSystem) else {}

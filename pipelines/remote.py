@@ -18,6 +18,7 @@ import urllib3
 
 from dino4cells.errors import ConfigError, Dino4CellsError, JobFailed
 from dino4cells.pipelines.arguments import COMPILED
+from dino4cells.redaction import holds_secret
 
 ENDPOINT, UI_ENDPOINT, TOKEN, COOKIE = "KF_PIPELINES_ENDPOINT", "KF_PIPELINES_UI_ENDPOINT", "KF_PIPELINES_TOKEN", "KF_PIPELINES_COOKIE"
 """Environment variables: the first two are those of the SDK, which has none for a token or a cookie."""
@@ -74,6 +75,8 @@ class Pipelines:
             )
         if "://" not in endpoint:
             raise ConfigError(f"--endpoint: '{endpoint}' is no URL; begin it with https:// or http://.")
+        if holds_secret(endpoint):
+            raise ConfigError(f"--endpoint: {endpoint} holds a password or a token; give the address alone, and {TOKEN} or --token-file.")
         for option, path in (("--token-file", token_file), ("--ca-file", ca_file)):
             if path and not Path(path).is_file():
                 raise ConfigError(f"{option}: there is no file {path}.")
@@ -156,8 +159,14 @@ def submit(
 
     Raises:
         PipelinesError: the installation refuses, or does not answer.
-        ConfigError: it is shared and no namespace is given.
+        ConfigError: it is shared and no namespace is given, or a parameter holds a secret.
     """
+    for parameter, value in {**parameters, "pipeline root": root}.items():
+        if holds_secret(str(value)):
+            raise ConfigError(
+                f"{parameter}: holds a password, a token or a signature, which everybody who sees the run could read; "
+                "give the address without, and what opens the store in a secret (parameter secret)."
+            )
     shared = pipelines.is_shared()
     if shared and not pipelines.namespace:
         raise ConfigError(f"--namespace: is not given, and several users share {pipelines.endpoint}; give your profile's namespace.")

@@ -26,6 +26,7 @@ from dino4cells.cli.train import train
 from dino4cells.cluster.stopping import Stopped, stop_signals
 from dino4cells.errors import Dino4CellsError, Interrupted
 from dino4cells.events import logged
+from dino4cells.redaction import print_traceback, redacted
 
 EXTRAS = {
     "kfp": "kubeflow",
@@ -108,6 +109,7 @@ AFTER_INTERRUPTION = {
 
 def main() -> None:
     """Entry point of the command `dino4cells`."""
+    sys.excepthook = print_traceback
     # Lines of the steps are seen when they are written, also where the output is a pipe.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
@@ -138,6 +140,7 @@ def _code_of(words: Sequence[str], quiet: bool) -> int:
         command = next((name for name in AFTER_INTERRUPTION if " ".join(words).startswith(name)), "")
         return _failed(AFTER_INTERRUPTION.get(command, "the same command starts anew."), 128 + stop.signal, "interrupted")
     except UsageError as error:
+        error.message = redacted(error.message)
         if not results.fail(error.format_message()):
             error.show()
         return int(error.exit_code)

@@ -163,6 +163,11 @@ class Api:
                 wanted = _retry_after(error)
             except (urllib3.exceptions.HTTPError, OSError, json.JSONDecodeError) as error:
                 reason = _plainly(error)
+            except ValueError as error:
+                if "header value" not in str(error):
+                    raise
+                # Python shows the header, which is the token.
+                raise ConfigError("kubeconfig: its token holds a line break; write it anew (kubectl config set-credentials).") from None
             waited = self.clock() - since
             if waited + pause > self.patience:
                 raise ClusterUnreachable(

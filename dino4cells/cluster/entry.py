@@ -19,6 +19,7 @@ from dino4cells.cluster.variables import LAUNCHER_SIGN, POD
 from dino4cells.config import Config, load_config, parse_config
 from dino4cells.errors import Dino4CellsError, Interrupted
 from dino4cells.events import Style, line_of, logged, said, style_of
+from dino4cells.redaction import print_traceback
 
 # Kubernetes shows the content of this file as the reason of a terminated container.
 TERMINATION_LOG = Path("/dev/termination-log")
@@ -41,6 +42,7 @@ def process_of_a_job(patience: Patience | None = None) -> Iterator[None]:
     Args:
         patience: with that sign; the usual one when None.
     """
+    sys.excepthook = print_traceback
     # In a step's pod a shell stands between; where it alone is asked to stop, it ends and does not pass that on.
     if os.environ.get(REASON_FILE) or os.environ.get(POD):
         threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()

@@ -115,6 +115,7 @@ def _merge(values: dict[str, Any], over: Mapping[str, Any]) -> None:
 
 
 _ADAPTER = TypeAdapter(JobSettings)
+_SECRETS = "write for example [{variable: AWS_ACCESS_KEY_ID, secret: store, key: accesskey}], never the value itself"
 _KINDS = {"int_parsing": "must be a whole number", "bool_parsing": "must be true or false", "string_type": "must be a text"}
 
 
@@ -128,6 +129,9 @@ def _refusal(error: ValidationError, source: str, overrides: Mapping[str, str]) 
     if first["type"] == "missing":
         return ConfigError(f"{place}: is missing; give it.")
     reason = _KINDS.get(first["type"], "must be " + first["msg"].removeprefix("Input should be "))
+    if first["loc"][0] in ("secrets", "environment"):
+        # Where names of secrets are wanted, somebody may have written the secrets themselves.
+        return ConfigError(f"{place}: {reason}; {_SECRETS if first['loc'][0] == 'secrets' else 'correct it'}.")
     return ConfigError(f"{place}: {reason}, not {first['input']!r}; correct it.")
 
 

@@ -13,6 +13,7 @@ from dino4cells.cluster.job import JobSpec, Resources
 from dino4cells.cluster.names import LONGEST_NAME, job_name
 from dino4cells.cluster.quantities import parse_quantity
 from dino4cells.errors import ConfigError
+from dino4cells.redaction import holds_secret, is_secret_name
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -21,7 +22,6 @@ _QUALIFIED = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-._A-Za
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?)?")
 _IMAGE = re.compile(r"[a-z0-9]([-._a-z0-9:]*[a-z0-9])?(/[a-z0-9]([-._a-z0-9]*[a-z0-9])?)*(:[\w][-.\w]{0,127})?(@sha256:[0-9a-f]{64})?")
 _EFFECTS = ("", "NoSchedule", "PreferNoSchedule", "NoExecute")
-_LOOKS_SECRET = re.compile(r"secret|password|passwd|token|access_key|private_key|credential", re.IGNORECASE)
 SEEN_BY_OPERATOR = frozenset({"MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "NODE_RANK"})
 
 
@@ -95,8 +95,14 @@ def _variables(job: JobSpec) -> Iterable[str]:
         if names.count(name) > 1:
             yield f"environment: {name} is given twice; give it once."
     for name, value in job.environment.items():
-        if value and _LOOKS_SECRET.search(name):
+        if value and (is_secret_name(name) or holds_secret(value)):
             yield f"environment: {name} looks like a secret and would be readable in the manifest; keep it in a secret and name that."
+    for word in job.arguments:
+        if holds_secret(word):
+            yield (
+                f"arguments: {_shown(word)} holds a password, a token or a signature, which would be readable in the manifest; "
+                "give the address without, and what opens the store by a secret."
+            )
     for secret in job.secrets:
         if _SUBDOMAIN.fullmatch(secret.secret) is None or len(secret.secret) > 253:
             yield f"secret: '{secret.secret}' is no name of a secret; use lower-case letters, digits, - and dots."
@@ -104,6 +110,10 @@ def _variables(job: JobSpec) -> Iterable[str]:
             yield f"secret {secret.secret}: '{secret.key}' is no key of a secret; use letters, digits, -, _ and dots."
     if job.config and (_SUBDOMAIN.fullmatch(job.config.config_map) is None or _KEY.fullmatch(job.config.file) is None):
         yield f"config map: '{job.config.config_map}' with the file '{job.config.file}' cannot be one; use lower-case letters, digits, -."
+
+
+def _shown(word: str) -> str:
+    return word if len(word) < 200 and "\n" not in word else "the configuration"
 
 
 def _placement(job: JobSpec) -> Iterable[str]:

@@ -17,6 +17,7 @@ from dino4cells.config.overrides import apply_overrides
 from dino4cells.config.values import TRANSFORM_NAMES, is_empty, suggestion
 from dino4cells.config.yaml import Document, read_yaml
 from dino4cells.errors import ConfigError
+from dino4cells.redaction import holds_secret
 
 DEFAULT_PRESET: Final = "handbook"
 
@@ -56,6 +57,7 @@ def parse_config(
     document = _merge(_keep_known(base), _keep_known(user))
     apply_overrides(document, overrides or {})
     _keep_known(document)  # an option may name a key of the paper's own scripts
+    _refuse_secrets(document)
     settle(document)
     try:
         config = Config.model_validate(document.values)
@@ -64,6 +66,20 @@ def parse_config(
     config._warnings = tuple(document.warnings)
     config._places = document
     return config
+
+
+def _refuse_secrets(document: Document) -> None:
+    """A configuration is written beside every model and shown in manifests and pages."""
+    for section, values in document.values.items():
+        for key, value in values.items() if isinstance(values, dict) else [("", values)]:
+            if isinstance(value, str) and holds_secret(value):
+                path = (section, key) if key else (section,)
+                place, name = str(document.place(path)), ".".join(path)
+                subject = place if place == f"option {name}" else f"{place}: {name}"
+                raise ConfigError(
+                    f"{subject} holds a password, a token or a signature, which artifacts and logs would show; give the address "
+                    "without, and what opens the store as variables (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
+                )
 
 
 def preset_names() -> list[str]:

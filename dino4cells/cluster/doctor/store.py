@@ -18,6 +18,7 @@ from dino4cells.cluster.handoff import Store, store_of
 from dino4cells.cluster.providers import KFP_LAUNCHER
 from dino4cells.cluster.step import reach
 from dino4cells.errors import ConfigError, Dino4CellsError, StorageError
+from dino4cells.redaction import redacted
 
 _WHAT = "object store"
 _OF_PODS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
@@ -37,7 +38,7 @@ def check_store(visit: Visit) -> Row:
         return Row(_WHAT, State.MISSING, str(error).rstrip("."), "correct the settings or the config map")
     with _replaced(environment):
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "the provider's own endpoint"
-        how = f"from this machine at {endpoint}, with {whose}"
+        how = f"from this machine at {redacted(endpoint)}, with {whose}"
         try:
             _try(storage.join(visit.output, f".dino4cells-doctor-{uuid.uuid4().hex[:8]}"))
         except StorageError as error:

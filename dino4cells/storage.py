@@ -303,6 +303,19 @@ def move(local: Path, url: str) -> None:
         local.unlink()
 
 
+def rename(source: str, target: str) -> None:
+    """Give a file another URL of the same store; what was there is replaced. An object store copies it on its side, and then deletes it."""
+    with explained(target):
+        if is_local(target):
+            local_path(target).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(local_path(source), local_path(target))
+            return
+        fs, path = _open(target)
+        found = _open(source)[1]
+        fs.cp_file(found, path)
+        fs.rm_file(found)
+
+
 def remove(url: str) -> None:
     """Delete a file, or a directory with all that is in it; nothing there is fine."""
     if is_local(url):

@@ -228,8 +228,8 @@ def download(url: str, local: Path) -> None:
     """Copy a file to this machine; it appears under its name when it is whole."""
 
     def get(fs: Any, path: str) -> None:
-        size = fs.info(path)["size"]
         with _partial(local) as part:
+            size = fs.info(path)["size"]
             fs.get_file(path, str(part), **_limit(fs, size))
             came = part.stat().st_size
             if size is not None and came != size:
@@ -305,15 +305,13 @@ def move(local: Path, url: str) -> None:
 
 def rename(source: str, target: str) -> None:
     """Give a file another URL of the same store; what was there is replaced. An object store copies it on its side, and then deletes it."""
-    with explained(target):
-        if is_local(target):
+    if is_local(target):
+        with explained(target):
             local_path(target).parent.mkdir(parents=True, exist_ok=True)
             os.replace(local_path(source), local_path(target))
-            return
-        fs, path = _open(target)
-        found = _open(source)[1]
-        fs.cp_file(found, path)
-        fs.rm_file(found)
+        return
+    _asked(target, lambda fs, path: fs.cp_file(_open(source)[1], path))
+    remove(source)
 
 
 def remove(url: str) -> None:

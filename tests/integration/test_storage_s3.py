@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from dino4cells import storage
+from dino4cells import storage, storage_retry
 from dino4cells.artifacts import ArtifactWriter, is_complete, open_artifact
-from dino4cells.errors import ArtifactError, StorageError
+from dino4cells.errors import ArtifactError, StorageError, StoreUnavailable
 
 MIB = 2**20
 
@@ -247,11 +247,12 @@ def test_a_passing_fault_is_tried_again(faults: list[str], fault: str) -> None:
     assert storage.read_many(["s3://bucket/a", "s3://bucket/b"]) == [b"whole", b"whole"]
 
 
-def test_a_lasting_fault_ends_with_an_error(faults: list[str]) -> None:
+def test_a_lasting_fault_ends_with_an_error(faults: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage_retry, "FIRST_PAUSE", 0.01)
     faults.extend(["500 InternalError"] * 100)
-    with pytest.raises(StorageError, match=r"s3://bucket/a: cannot be read or written \(as asked\)"):
+    with pytest.raises(StoreUnavailable, match=r"s3://bucket/a: http://.* fails for the moment \(500, as asked, after 10 attempts in"):
         storage.read_bytes("s3://bucket/a")
-    assert 2 < 100 - len(faults) < 10
+    assert 100 - len(faults) == storage_retry.ATTEMPTS * storage_retry.REQUEST_ATTEMPTS
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"])
@@ -262,7 +263,8 @@ def test_denied_access_is_not_tried_again_and_is_named(faults: list[str], code: 
     assert len(faults) == 4
 
 
-def test_a_download_that_breaks_off_leaves_no_half_file(faults: list[str], tmp_path: Path) -> None:
+def test_a_download_that_breaks_off_leaves_no_half_file(faults: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage_retry, "FIRST_PAUSE", 0.01)
     faults.extend(["cut"] * 100)
     with pytest.raises(StorageError):
         storage.download("s3://bucket/a", tmp_path / "a")

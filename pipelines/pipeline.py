@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from kfp import compiler, dsl, kubernetes
 
+from dino4cells.cluster.pytorchjob import USER
 from dino4cells.cluster.variables import FIELDS, SECRET_KEYS
 from dino4cells.components import classify, extract, train
 from dino4cells.components.image import IMAGE
@@ -33,6 +34,8 @@ def _in_pod(task: dsl.PipelineTask, image: str, secret: str, pull_secret: str, t
     kubernetes.add_node_selector_json(task, node_selector)
     for variable, path in FIELDS.items():
         kubernetes.use_field_path_as_env(task, variable, path)
+    # The image's own user, so that namespaces that want to be told admit it; what else they want Kubeflow Pipelines sets since 2.17.
+    kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
     return task
 
 

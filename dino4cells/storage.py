@@ -13,23 +13,18 @@ import os
 import posixpath
 import shutil
 import tempfile
-import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-
-import fsspec
-from fsspec.asyn import AsyncFileSystem
+from typing import Any
 
 from dino4cells import storage_s3
 from dino4cells.cache import Cache
 from dino4cells.errors import StorageError, StoreRefused
-from dino4cells.redaction import holds_secret
-from dino4cells.storage_errors import REFUSED, codes_of, explain, explained, headers_of
-from dino4cells.storage_retry import Patience, WrongLength, asked_pause, kind_of, time_limit
-
-Answer = TypeVar("Answer")
+from dino4cells.storage_asking import asked, limit, may_pass, open_store, refuse_secret, store_of, wait
+from dino4cells.storage_errors import explain, explained
+from dino4cells.storage_errors import is_local as is_local
+from dino4cells.storage_retry import Patience, WrongLength
 
 Range = tuple[str, "int | None", "int | None"]
 """A URL and the bytes of its file that are meant: first, and behind the last."""
@@ -39,11 +34,6 @@ PARTIAL = ".partial"
 
 
 # Names
-
-
-def is_local(url: str) -> bool:
-    """Whether the URL is a path on this machine."""
-    return "://" not in url or url.startswith(("file://", "local://"))
 
 
 def local_path(url: str) -> Path:
@@ -59,7 +49,7 @@ def absolute(url: str) -> str:
     Raises:
         StorageError: the URL holds a password or a signature, which processes, logs and artifacts that are told of it would show.
     """
-    _refuse_secret(url)
+    refuse_secret(url)
     return os.path.abspath(local_path(url)) if is_local(url) else url
 
 
@@ -107,17 +97,17 @@ def exists(url: str) -> bool:
             return False
         return True
 
-    return _asked(url, there)
+    return asked(url, there)
 
 
 def read_bytes(url: str) -> bytes:
     """The whole content of a file."""
 
     def content(fs: Any, path: str) -> bytes:
-        read: bytes = fs.cat_file(path, **_limit(fs, None))
+        read: bytes = fs.cat_file(path, **limit(fs, None))
         return read
 
-    return _asked(url, content)
+    return asked(url, content)
 
 
 def read_text(url: str) -> str:
@@ -170,14 +160,14 @@ def _fetch(ranges: Sequence[Range]) -> list[bytes | StorageError]:
         scheme, separator, rest = url.rpartition("://")
         stores.setdefault(f"{scheme}://{rest.partition('/')[0]}" if separator else "", []).append(index)
     for indices in stores.values():
-        patience = Patience(_store(ranges[indices[0]][0]))
+        patience = Patience(store_of(ranges[indices[0]][0]))
         while indices:
             again: list[int] = []
             failed: Exception | None = None
             for index, content in zip(indices, _fetch_at_once([ranges[index] for index in indices]), strict=True):
                 if isinstance(content, bytes):
                     results[index] = content
-                elif _may_pass(ranges[index][0], content):
+                elif may_pass(ranges[index][0], content):
                     again.append(index)
                     failed = content
                 else:
@@ -185,7 +175,7 @@ def _fetch(ranges: Sequence[Range]) -> list[bytes | StorageError]:
                     if isinstance(results[index], StoreRefused):
                         raise results[index] from content  # type: ignore[misc]
             if failed is not None:
-                _wait(ranges[again[-1]][0], failed, patience)
+                wait(ranges[again[-1]][0], failed, patience)
             else:
                 patience.answered()
             indices = again
@@ -196,7 +186,7 @@ def _fetch_at_once(ranges: Sequence[Range]) -> list[bytes | Exception]:
     """Ranges of files of one store, or for each what the storage raised."""
     urls, starts, ends = (list(part) for part in zip(*ranges, strict=True))
     try:
-        fs, _ = _open(urls[0])
+        fs, _ = open_store(urls[0])
         paths = [fs._strip_protocol(storage_s3.plain(url)) for url in urls]
         # Not fs.cat: it takes `*`, `?` and `[` in a file name for a pattern.
         contents: list[bytes | Exception] = fs.cat_ranges(paths, starts=starts, ends=ends, on_error="return")
@@ -216,7 +206,7 @@ def list_sizes(url: str) -> dict[str, int]:
         found = fs.find(path, detail=True).items()
         return dict(sorted((file.removeprefix(base), info["size"]) for file, info in found if file.startswith(base) and file != base))
 
-    return _asked(url, sizes)
+    return asked(url, sizes)
 
 
 def list_files(url: str) -> list[str]:
@@ -230,12 +220,12 @@ def download(url: str, local: Path) -> None:
     def get(fs: Any, path: str) -> None:
         with _partial(local) as part:
             size = fs.info(path)["size"]
-            fs.get_file(path, str(part), **_limit(fs, size))
+            fs.get_file(path, str(part), **limit(fs, size))
             came = part.stat().st_size
             if size is not None and came != size:
                 raise WrongLength(f"{came} bytes came of {size}")
 
-    _asked(url, get)
+    asked(url, get)
 
 
 # Writing
@@ -247,7 +237,7 @@ def write_bytes(url: str, data: bytes) -> None:
         with explained(url), _partial(local_path(url)) as part:
             part.write_bytes(data)
     else:
-        _asked(url, lambda fs, path: fs.pipe_file(path, data, **_limit(fs, len(data))))
+        asked(url, lambda fs, path: fs.pipe_file(path, data, **limit(fs, len(data))))
 
 
 def write_text(url: str, text: str) -> None:
@@ -263,7 +253,7 @@ def upload(local: Path, url: str) -> None:
     else:
         with explained(str(local)):
             size = local.stat().st_size
-        _asked(url, lambda fs, path: fs.put_file(str(local), path, **_limit(fs, size)))
+        asked(url, lambda fs, path: fs.put_file(str(local), path, **limit(fs, size)))
 
 
 def check_writable(directory: str) -> None:
@@ -310,7 +300,7 @@ def rename(source: str, target: str) -> None:
             local_path(target).parent.mkdir(parents=True, exist_ok=True)
             os.replace(local_path(source), local_path(target))
         return
-    _asked(target, lambda fs, path: fs.cp_file(_open(source)[1], path))
+    asked(target, lambda fs, path: fs.cp_file(open_store(source)[1], path))
     remove(source)
 
 
@@ -334,7 +324,7 @@ def remove(url: str) -> None:
             for file in fs.find(key):
                 fs.rm_file(file)
 
-    _asked(url, delete)
+    asked(url, delete)
 
 
 # Local files
@@ -366,74 +356,3 @@ def _walk(directory: Path) -> Iterator[tuple[str, int]]:
         for path in (Path(folder, name) for name in files if not name.endswith(PARTIAL)):
             with contextlib.suppress(FileNotFoundError):  # Deleted since, or a link to nowhere.
                 yield path.relative_to(directory).as_posix(), path.stat().st_size
-
-
-# File systems
-
-
-def _refuse_secret(url: str) -> None:
-    if holds_secret(url):
-        raise StorageError(f"{url}: holds a password, a token or a signature; give the address alone, and credentials by variables.")
-
-
-def _open(url: str) -> tuple[Any, str]:
-    """The file system of a URL and the path in it. fsspec keeps instances by process, since s3fs does not survive a fork."""
-    _refuse_secret(url)
-    if storage_s3.is_s3(url):
-        from dino4cells.storage_client import S3Client  # takes a while to import
-
-        fs = S3Client(**storage_s3.options())
-        return fs, fs._strip_protocol(storage_s3.plain(url))
-    fs, path = fsspec.core.url_to_fs(url)
-    return fs, path
-
-
-def _asked(url: str, action: Callable[[Any, str], Answer]) -> Answer:
-    """What `action` makes of the file system of a URL and the path in it; done again while that fails for the moment."""
-    patience = Patience(_store(url))
-    while True:
-        try:
-            answer = action(*_open(url))
-        except Exception as error:
-            if not _may_pass(url, error):
-                raise explain(url, error) from error
-            _wait(url, error, patience)
-        else:
-            patience.answered()
-            return answer
-
-
-def _may_pass(url: str, error: Exception) -> bool:
-    """Whether asking again may help."""
-    if is_local(url) or isinstance(error, StorageError):
-        return False
-    return kind_of(error) is not None or _may_have_new_credentials(url, error)
-
-
-def _may_have_new_credentials(url: str, error: Exception) -> bool:
-    return storage_s3.is_s3(url) and bool(REFUSED & codes_of(error)) and storage_s3.credentials_may_change()
-
-
-def _wait(url: str, error: Exception, patience: Patience) -> None:
-    """Return when it is time to ask again, or raise what is wrong."""
-    kind = kind_of(error)
-    if kind is not None:
-        pause = patience.next_pause(kind, asked_pause(headers_of(error)))
-    elif patience.has_renewed:
-        pause = None
-    else:
-        pause = patience.renew(storage_s3.renew_credentials)
-    if pause is None:
-        raise explain(url, error, patience) from error
-    time.sleep(pause)
-
-
-def _store(url: str) -> str:
-    """What answers for a URL: its address, or its scheme and host or bucket."""
-    scheme, separator, rest = url.rpartition("://")
-    return (storage_s3.is_s3(url) and storage_s3.endpoint()) or f"{scheme}{separator}{rest.partition('/')[0]}"
-
-
-def _limit(fs: Any, size: int | None) -> dict[str, float]:
-    """The option by which an operation on a file of this size has an end, where the file system has it: those over a network."""
-    return {"timeout": time_limit(size)} if isinstance(fs, AsyncFileSystem) else {}

@@ -20,6 +20,11 @@ REFUSED = frozenset(
 """Codes of S3 that speak of the credentials, and not of what they allow."""
 
 
+def is_local(url: str) -> bool:
+    """Whether the URL is a path on this machine."""
+    return "://" not in url or url.startswith(("file://", "local://"))
+
+
 @contextlib.contextmanager
 def explained(url: str) -> Iterator[None]:
     """Turn whatever a storage raises in this block into a StorageError that names `url`."""
@@ -39,7 +44,7 @@ def explain(url: str, error: BaseException, patience: Patience | None = None) ->
         error: as the storage raised it.
         patience: with which it was asked again, or None: once.
     """
-    is_path = "://" not in url or url.startswith(("file://", "local://"))
+    is_path = is_local(url)
     codes = codes_of(error)
     said = (error.strerror if isinstance(error, OSError) else None) or str(error)
     reason = said.strip().partition("\n")[0].rstrip(".") or type(error).__name__
@@ -61,10 +66,8 @@ def explain(url: str, error: BaseException, patience: Patience | None = None) ->
         tried = f"after {patience.attempts} attempts in {patience.seconds:.0f} seconds" if patience and patience.attempts > 1 else ""
         if kind in ("connection", "timeout"):
             what = ", ".join(part for part in (type(error).__name__, tried) if part)
-            remedy = (
-                "check the network and AWS_ENDPOINT_URL" if storage_s3.is_s3(url) else "check the address, that it runs, and the network"
-            )
-            return StoreUnavailable(f"{url}: {_address(url)} does not answer ({what}); {remedy}.")
+            remedy = "AWS_ENDPOINT_URL" if storage_s3.is_s3(url) else "the address, and that it runs"
+            return StoreUnavailable(f"{url}: {_address(url)} does not answer ({what}); check the network and {remedy}.")
         what = ", ".join(part for part in (kind, reason, tried) if part)
         return StoreUnavailable(f"{url}: {_address(url)} fails for the moment ({what}); run again when it is well.")
     if isinstance(error, FileNotFoundError):

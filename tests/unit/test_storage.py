@@ -12,7 +12,7 @@ from botocore.exceptions import NoCredentialsError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dino4cells import storage
+from dino4cells import storage, storage_asking
 from dino4cells.errors import StorageError
 
 
@@ -234,7 +234,7 @@ def test_missing_credentials_of_any_store_are_named(monkeypatch: pytest.MonkeyPa
     def no_credentials(*_: object) -> None:
         raise NoCredentialsError
 
-    monkeypatch.setattr(storage, "_open", no_credentials)
+    monkeypatch.setattr(storage_asking, "open_store", no_credentials)
     with pytest.raises(StorageError, match="no credentials for this store; set AWS_ACCESS_KEY_ID"):
         storage.read_bytes("s3://bucket/a")
 

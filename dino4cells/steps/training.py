@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
 from dino4cells import storage
 from dino4cells.artifacts import is_complete, open_artifact
 from dino4cells.cluster.job import JobSpec, Processes
 from dino4cells.config import Config
-from dino4cells.data.metadata import read_table
+from dino4cells.data.metadata import Metadata, read_table
+from dino4cells.lease import Lease, held
 from dino4cells.models.artifact import KIND, ModelCard, load_card
 from dino4cells.steps.inputs import check_output, job_inputs, required
-from dino4cells.training.distributed import process_group
+from dino4cells.training.distributed import first_decides, process_group
 from dino4cells.training.fit import fit
 
 
@@ -26,7 +30,7 @@ def train(
     """Train a DINO model on the cells of a table and write the model artifact.
 
     A run that was interrupted continues from the checkpoints beside its output; a finished run of the same configuration and data is
-    returned as it is.
+    returned as it is. While a run goes on no other one may write the output (`dino4cells.lease`).
 
     Args:
         config: the resolved configuration.
@@ -43,18 +47,38 @@ def train(
     output = storage.absolute(required(output or config.model.output_dir, "model.output_dir", "--output", "where the model goes"))
     resume_directory = checkpoints or f"{output.rstrip('/')}.checkpoints"
     metadata = read_table(config, data)
-    if is_complete(output) and not overwrite:
-        card = load_card(output)
-        if (card.config_fingerprint, card.data_fingerprint) == (config.fingerprint(), metadata.fingerprint):
-            return card
+    if not overwrite and (finished := _finished(config, metadata, output)) is not None:
+        return finished
     if processes is None:
-        with process_group(device) as group:
-            if group.is_first:
-                check_output(output, overwrite)
-            return fit(config, metadata, output, group, resume_directory=resume_directory)
+        with process_group(device) as group, _sole_writer(output, overwrite) as lease:
+            # Another run may have ended since, for whose lease this one has waited.
+            if not overwrite and (finished := _finished(config, metadata, output)) is not None:
+                return finished
+            return fit(config, metadata, output, group, resume_directory=resume_directory, lease=lease)
     check_output(output, overwrite)
     arguments = ["--output", output, "--device", device, *job_inputs(config, data, overwrite)]
     arguments += ["--checkpoints", checkpoints] if checkpoints else []
     processes.launcher.run(JobSpec("train", "dino4cells.training", tuple(arguments), processes.nodes, processes.per_node))
     open_artifact(output, KIND).verify()
     return load_card(output)
+
+
+def _finished(config: Config, metadata: Metadata, output: str) -> ModelCard | None:
+    """The model that is at the output already, if it is of the same configuration and data."""
+    card = load_card(output) if is_complete(output) else None
+    same = card is not None and (card.config_fingerprint, card.data_fingerprint) == (config.fingerprint(), metadata.fingerprint)
+    return card if same else None
+
+
+@contextmanager
+def _sole_writer(output: str, overwrite: bool) -> Iterator[Lease | None]:
+    """The output's lease, which the first process takes for all; None in the others, which are refused with it."""
+    with ExitStack() as stack:
+        taken: list[Lease] = []
+
+        def take() -> None:
+            check_output(output, overwrite)
+            taken.append(stack.enter_context(held(output)))
+
+        first_decides(take)
+        yield taken[0] if taken else None

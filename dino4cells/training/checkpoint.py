@@ -3,6 +3,9 @@
 A checkpoint is one file: `student` (keys start with `module.`), `teacher`, `optimizer`, `epoch`, `args` (an `argparse.Namespace`),
 `dino_loss` (its `center`), `fp16_scaler`, and `samples_seen`, which the original's readers ignore. All randomness of a step is a
 function of the seed and the samples seen, so that there is no random state to store.
+
+The file is a zip archive in which every record has its CRC-32; reading compares them all (`torch_files`), so that a flipped bit or a
+missing end is found before anything is taken from the file, and the original's tools read it as it is.
 """
 
 from __future__ import annotations
@@ -18,11 +21,14 @@ import torch
 
 from dino4cells import storage
 from dino4cells.errors import CheckpointError, StorageError
+from dino4cells.lease import Lease, LeaseLost
 from dino4cells.torch_files import CHECKPOINT, read_torch_file
+from dino4cells.training.distributed import first_decides
 
 KEPT = 2
 # A loss scaler of mixed precision as it begins: we need none, and the original cannot read a checkpoint without.
 FRESH_SCALER = {"scale": 65536.0, "growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 2000, "_growth_tracker": 0}
+_NAME = re.compile(r"checkpoint-\d{12}\.pth")
 Checkpoint = dict[str, Any]
 logger = logging.getLogger(__name__)
 
@@ -57,19 +63,22 @@ def _saved(directory: str) -> list[str]:
     """Names of the checkpoints in a directory, newest first."""
     if not storage.exists(directory):
         return []
-    return sorted((name for name in storage.list_files(directory) if re.fullmatch(r"checkpoint-\d{12}\.pth", name)), reverse=True)
+    return sorted((name for name in storage.list_files(directory) if _NAME.fullmatch(name)), reverse=True)
 
 
 def save(directory: str, checkpoint: Checkpoint) -> str:
-    """Write a checkpoint for resuming, atomically, and delete all but the latest two; returns its URL."""
+    """Write a checkpoint for resuming, atomically, and delete all but it and the one before it; returns its URL."""
     return _write(directory, _name(checkpoint["samples_seen"]), dump(checkpoint))
 
 
 def _write(directory: str, name: str, content: bytes) -> str:
     url = storage.join(directory, name)
     storage.write_bytes(url, content)
-    for older in _saved(directory)[KEPT:]:
-        storage.remove(storage.join(directory, older))
+    if _NAME.fullmatch(name):
+        saved = _saved(directory)
+        # A newer one is damaged, or this run would have gone on from it; it must not be counted as one of those that are kept.
+        for other in {*saved} - {*[older for older in saved if older <= name][:KEPT]}:
+            storage.remove(storage.join(directory, other))
     return url
 
 
@@ -78,12 +87,17 @@ class CheckpointWriter:
 
     Leaving `with` waits for the last one, so that what comes after finds it.
 
+    Args:
+        directory: URL.
+        lease: confirmed before each write.
+
     Raises:
-        StorageError: a checkpoint could not be written; when the next one is asked for, or in the end.
+        StorageError: a checkpoint could not be written; at the next `check`, when the next one is asked for, or in the end.
+        LeaseLost: another run has the output; at the same times.
     """
 
-    def __init__(self, directory: str) -> None:
-        self.directory = directory
+    def __init__(self, directory: str, lease: Lease | None = None) -> None:
+        self.directory, self.lease = directory, lease
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._written: Future[str] | None = None
 
@@ -101,9 +115,24 @@ class CheckpointWriter:
         if written is not None:
             written.result()
 
+    def check(self) -> None:
+        """Raise what the last checkpoint failed of, where that is known by now."""
+        if self._written is not None and self._written.done():
+            self.wait()
+
     def _submit(self, checkpoint: Checkpoint, name: str) -> None:
         self.wait()  # else a slow store would collect checkpoints in memory
-        self._written = self._thread.submit(_write, self.directory, name, dump(checkpoint))
+        self._written = self._thread.submit(self._write, name, dump(checkpoint))
+
+    def _write(self, name: str, content: bytes) -> str:
+        if self.lease is not None:
+            self.lease.confirm()
+        before = latest(self.directory)
+        try:
+            return _write(self.directory, name, content)
+        except StorageError as error:
+            kept = f"the one before it, {storage.name(before)}, is as it was" if before else "there is none before it"
+            raise StorageError(f"{str(error).rstrip('.')}; this checkpoint is not written, {kept}.") from error
 
     def __enter__(self) -> CheckpointWriter:
         return self
@@ -111,7 +140,7 @@ class CheckpointWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             self.wait()
-        except StorageError as lost:
+        except (StorageError, LeaseLost) as lost:
             if error is None:
                 raise
             logger.warning("%s", lost)  # what ended the run is more important
@@ -128,12 +157,43 @@ def clear(directory: str) -> None:
         storage.remove(directory)
 
 
+def latest(directory: str) -> str | None:
+    """URL of the newest checkpoint of a directory; None where there is none."""
+    saved = _saved(directory)
+    return storage.join(directory, saved[0]) if saved else None
+
+
 def load_latest(directory: str) -> Checkpoint | None:
-    """The newest readable checkpoint of a directory, or None; a damaged one is skipped with a warning."""
-    for name in _saved(directory):
+    """The newest checkpoint of a directory that can be read, the same one in every process; None where there are none.
+
+    A damaged one is skipped with a warning. Where none can be read the run does not start anew by itself.
+
+    Raises:
+        CheckpointError: all are damaged.
+        StorageError: none can be read.
+    """
+    found: dict[str, Checkpoint] = {}
+    newest = first_decides(lambda: _newest_readable(directory, found))
+    return found.get(newest) or load(newest) if newest else None
+
+
+def _newest_readable(directory: str, found: dict[str, Checkpoint]) -> str | None:
+    """The URL of the newest checkpoint that can be read, whose content is put into `found`."""
+    saved = _saved(directory)
+    for name in saved:
         url = storage.join(directory, name)
         try:
-            return load(url)
+            found[url] = load(url)
         except (CheckpointError, StorageError) as error:
-            logger.warning("%s Trying the one before it.", error)
+            if name != saved[-1]:
+                logger.warning("%s Trying the one before it.", error)
+            elif isinstance(error, StorageError):
+                raise
+            else:
+                raise CheckpointError(
+                    f"{directory}: holds checkpoints of an unfinished run, none of which can be read ({', '.join(saved)}); put back a good "
+                    "copy, or delete the directory to start anew."
+                ) from error
+        else:
+            return url
     return None

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
 
-from dino4cells.errors import ConfigError
+from dino4cells.errors import ConfigError, Dino4CellsError
 
 TIMEOUT = timedelta(minutes=30)
 logger = logging.getLogger(__name__)
@@ -137,3 +137,24 @@ def gather_from_ranks(value: Value) -> list[Value]:
     gathered = [value] * dist.get_world_size()
     dist.all_gather_object(gathered, value)
     return gathered
+
+
+def first_decides(decide: Callable[[], Value]) -> Value:
+    """What the first process finds out, known to all of them; a mistake that it meets is raised in all of them.
+
+    Args:
+        decide: called in the first process alone.
+    """
+    if not dist.is_initialized():
+        return decide()
+    told: list[tuple[Value | None, Dino4CellsError | None]] = [(None, None)]
+    if dist.get_rank() == 0:
+        try:
+            told = [(decide(), None)]
+        except Dino4CellsError as error:
+            told = [(None, error)]
+    dist.broadcast_object_list(told)
+    value, mistake = told[0]
+    if mistake is not None:
+        raise mistake
+    return cast(Value, value)

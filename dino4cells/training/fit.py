@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import platform
 import time
 from collections.abc import Callable
@@ -24,13 +23,15 @@ from dino4cells.data.sampler import Order, SampleStream
 from dino4cells.data.source import image_source
 from dino4cells.data.strata import sample_order
 from dino4cells.errors import ConfigError
+from dino4cells.lease import Lease
 from dino4cells.models import artifact
 from dino4cells.models.artifact import ModelCard, TrainingSummary
 from dino4cells.models.readme import readme
 from dino4cells.progress import Progress
 from dino4cells.training import checkpoint as checkpoints
 from dino4cells.training.distributed import ProcessGroup
-from dino4cells.training.interruption import CHECK_EVERY, any_process, stop_signal
+from dino4cells.training.divergence import RecentSteps, diverged
+from dino4cells.training.interruption import Looks, stop_signal
 from dino4cells.training.loop import DINO
 from dino4cells.training.resume import RunIdentity
 from dino4cells.training.run_log import Record, RunLog
@@ -50,6 +51,7 @@ def fit(
     group: ProcessGroup,
     *,
     resume_directory: str,
+    lease: Lease | None = None,
     on_record: Callable[[DINO, int, float], None] | None = None,
 ) -> ModelCard:
     """Train DINO and write the model artifact; continues from the latest checkpoint in `resume_directory`.
@@ -61,12 +63,14 @@ def fit(
         group: the processes; rank 0 writes.
         resume_directory: URL where checkpoints of an unfinished run are; when the artifact is complete, only the copies that
             `model.saveckp_freq` asks for stay there.
+        lease: of the output, in the process that writes; confirmed before each write.
         on_record: called with (DINO, samples seen, seconds so far) at every logged step, for benchmarks.
 
     Raises:
         ConfigError: a batch larger than the data, a transform that does not fit, or another key that is wrong.
         DataError: no image can be read, too many cannot, their channels are not those announced, or groups or classes cannot be drawn.
         CheckpointError: the checkpoints are of a run with another configuration or other data.
+        LeaseLost: another run has taken the output over.
         Interrupted: the run was asked to stop; a checkpoint was written.
     """
     model = config.model
@@ -94,7 +98,7 @@ def fit(
     with Progress("train", stream.total, done=seen, enabled=group.is_first) as progress:
         # Not before the statistics, for which images are read here and there, in no order of blocks.
         ordered = CellImages(source.buffered(order, group.world_size)) if isinstance(order, BlockOrder) else images
-        seen = _run(dino, stream, ordered, log, watch, progress, resume_directory, identity, on_record)
+        seen = _run(dino, stream, ordered, metadata, log, watch, progress, resume_directory, identity, lease, on_record)
     if not log.records:
         raise ConfigError(f"model.epochs: {model.epochs} epochs of {len(order)} images hold no step of {batch_size} images; raise it.")
 
@@ -128,7 +132,9 @@ def fit(
         versions={"dino4cells": dino4cells.__version__, "torch": torch.__version__, "python": platform.python_version()},
     )
     if group.is_first:
-        _write(dino, card, config, _state(dino, log, identity, order, seen), log, output)
+        if lease is not None:
+            lease.confirm()
+        _write(dino, card, config, _state(dino, log, identity, order, seen), log, output, lease)
         clear_events(resume_directory)
         checkpoints.clear(resume_directory)
     return card
@@ -169,11 +175,13 @@ def _run(
     dino: DINO,
     stream: SampleStream,
     images: CellImages,
+    metadata: Metadata,
     log: RunLog,
     watch: Stopwatch,
     progress: Progress,
     resume_directory: str,
     identity: RunIdentity,
+    lease: Lease | None,
     on_record: Callable[[DINO, int, float], None] | None,
 ) -> int:
     """The loop over steps; returns the samples seen."""
@@ -183,46 +191,58 @@ def _run(
     # On a CPU the reading processes would only compete with the training ones.
     workers = config.num_workers if group.device.type == "cuda" else 0
     reading, events = iter(load_batches(images, stream, workers, group.device)), LiveEvents(resume_directory)
-    with stop_signal() as stop, checkpoints.CheckpointWriter(resume_directory) as writer, reading as batches:
-        for number, batch in enumerate(batches, start=1):
+    looks, recent = Looks(group), RecentSteps()
+    with stop_signal() as stop, checkpoints.CheckpointWriter(resume_directory, lease) as writer, reading as batches:
+
+        def save() -> None:
+            if group.is_first and seen > stream.start:
+                writer.save(_state(dino, log, identity, stream.order, seen))
+
+        for number in range(1, len(stream) + 1):
+            with stop.waiting(save):
+                batch = next(batches)
             log.note_failures(batch, len(images), config.max_bad_images)
-            log.losses.append(dino.step(batch, seen))
+            loss = dino.step(batch, seen)
+            log.losses.append(loss)
+            recent.add(seen, batch, loss)
             before, seen = seen, seen + stream.batch_size
             last, note, record = number == len(stream), None, None
+            copied = bool(copied_every) and seen // copied_every > before // copied_every and not last
             asked = late = False
-            if number % CHECK_EVERY[group.device.type] == 0 and not last:  # after the last step the model itself is written
-                asked, late = any_process(stop(), time.monotonic() - saved > 60 * config.checkpoint_minutes, group)
+            writer.check()
+            if lease is not None:
+                lease.check()
+            if looks.due() or last or copied or seen // stream.batch_size % every == 0:
+                late = time.monotonic() - saved > 60 * config.checkpoint_minutes
+                asked, late, lost = looks.look(asked=stop(), late=late, lost=recent.lost(group.device))
+                # After the last step the model itself is written.
+                asked, late = asked and not last, late and not last
+                # A step with a finite loss may still have spoilt the weights.
+                if lost or ((asked or late or copied or last) and not dino.is_finite()):
+                    writer.wait()
+                    raise diverged(recent, metadata, config, checkpoints.latest(resume_directory))
+                recent.forget()
             if asked or late or last or seen // stream.batch_size % every == 0:
-                loss = _finite(log.mean_loss(group.device), dino, seen)
+                mean = log.mean_loss(group.device)
                 throughput = watch.lap(seen, batches.waited_seconds)
-                record = _record(dino, seen, seen / epoch, loss, throughput)
+                record = _record(dino, seen, seen / epoch, mean, throughput)
                 log.records.append(record)
-                note = f"epoch {seen / epoch:.1f}/{config.epochs} · loss {loss:.3f} · {throughput}"
+                note = f"epoch {seen / epoch:.1f}/{config.epochs} · loss {mean:.3f} · {throughput}"
                 log.share_failures(len(images), config.max_bad_images, group.device)
                 if group.is_first:
                     events.update(log.records)
                 if on_record:
                     on_record(dino, seen, watch.seconds)
             if asked or late:
-                if group.is_first:
-                    writer.save(_state(dino, log, identity, stream.order, seen))
+                save()
                 saved = time.monotonic()
-            if group.is_first and copied_every and seen // copied_every > before // copied_every and not last:
+            if group.is_first and copied:
                 writer.keep_copy(_state(dino, log, identity, stream.order, seen))
             if asked:
                 writer.wait()
                 raise stop.interrupted(seen, stream.total, resume_directory)
             progress.advance(stream.batch_size, note, record and {key: record[key] for key in SHOWN})
     return seen
-
-
-def _finite(loss: float, dino: DINO, seen: int) -> float:
-    if not math.isfinite(loss):
-        raise ConfigError(
-            f"model.lr: the loss is {loss} after {seen:,} images, so training cannot go on; lower model.lr ({dino.config.lr}) "
-            "or lengthen model.warmup_epochs, and start again from the last checkpoint."
-        )
-    return loss
 
 
 def _record(dino: DINO, seen: int, epoch: float, loss: float, throughput: Throughput) -> Record:
@@ -243,7 +263,9 @@ def _record(dino: DINO, seen: int, epoch: float, loss: float, throughput: Throug
     }
 
 
-def _write(dino: DINO, card: ModelCard, config: Config, state: checkpoints.Checkpoint, log: RunLog, output: str) -> None:
+def _write(
+    dino: DINO, card: ModelCard, config: Config, state: checkpoints.Checkpoint, log: RunLog, output: str, lease: Lease | None
+) -> None:
     with ArtifactWriter(output, artifact.KIND) as writer:
         writer.write_bytes(artifact.WEIGHTS, artifact.dump_weights(dino.teacher.backbone))
         writer.write_bytes(artifact.CHECKPOINT, checkpoints.dump(state))
@@ -254,3 +276,5 @@ def _write(dino: DINO, card: ModelCard, config: Config, state: checkpoints.Check
         events = dump_events(log.records)
         if events is not None:
             writer.write_bytes(EVENTS, events)
+        if lease is not None:  # what was written so far is staged: an output of another run is still whole
+            lease.confirm()

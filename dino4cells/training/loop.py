@@ -22,7 +22,7 @@ from dino4cells.models.vit import DinoVisionTransformer
 from dino4cells.training.batch_norm import has_batch_norm, normalize_by_the_batch, synchronize_batch_norm
 from dino4cells.training.checkpoint import FRESH_SCALER, Checkpoint
 from dino4cells.training.compilation import compile_backbones
-from dino4cells.training.distributed import ProcessGroup, start_sum_over_ranks
+from dino4cells.training.distributed import ProcessGroup, max_over_ranks, start_sum_over_ranks
 from dino4cells.training.learning import Learner
 from dino4cells.training.optimizer import build_optimizer, clip_gradients, set_rates, update_teacher
 from dino4cells.training.precision import autocast_type, describe, mixed_precision
@@ -173,6 +173,13 @@ class DINO:
             "fp16_scaler": dict(FRESH_SCALER),
             "samples_seen": seen,
         }
+
+    def is_finite(self) -> bool:
+        """Whether all that a checkpoint holds are finite numbers, in every process; waits for the step."""
+        moments = [value for state in self.optimizer.state.values() for value in state.values()]
+        kept = [*self.student.state_dict().values(), *self.teacher.state_dict().values(), *self.targets.state_dict().values(), *moments]
+        lost = [~value.isfinite().all().to(self.group.device) for value in kept if isinstance(value, torch.Tensor)]
+        return not max_over_ranks(torch.stack(lost).any().float()).item()
 
     def restore(self, checkpoint: Checkpoint, where: str) -> int:
         """Continue from a checkpoint; returns the samples seen.

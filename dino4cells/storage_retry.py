@@ -123,6 +123,18 @@ def time_limit(size: int | None) -> float:
 
 
 @contextlib.contextmanager
+def expected_store() -> Iterator[None]:
+    """Inside, for this process and those that it starts, a store that has not answered yet is one that is away, and no wrong address."""
+    given = os.environ.get(BUDGET)
+    os.environ[BUDGET] = given or f"{SECONDS:g}"
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ[BUDGET]
+
+
+@contextlib.contextmanager
 def at_most(seconds: float) -> Iterator[None]:
     """Inside, no operation of this thread is begun again after these seconds: for what is asked again by itself a little later."""
     token = _allowed.set(seconds)

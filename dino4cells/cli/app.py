@@ -27,6 +27,7 @@ from dino4cells.cluster.stopping import Stopped, stop_signals
 from dino4cells.errors import Dino4CellsError, Interrupted
 from dino4cells.events import logged
 from dino4cells.redaction import print_traceback, redacted
+from dino4cells.storage_retry import counted_repeats
 
 EXTRAS = {
     "kfp": "kubeflow",
@@ -118,7 +119,7 @@ def main() -> None:
     except Dino4CellsError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    with logged(options.style), results.answering(options):
+    with logged(options.style), counted_repeats(), results.answering(options):
         raise SystemExit(_code_of(words, options.quiet))
 
 

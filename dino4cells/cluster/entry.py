@@ -17,9 +17,10 @@ from dino4cells.cluster.local import REASON_FILE
 from dino4cells.cluster.sign import LauncherGone, Patience, end_without_launcher, wait_for_launcher
 from dino4cells.cluster.variables import LAUNCHER_SIGN, POD
 from dino4cells.config import Config, load_config, parse_config
-from dino4cells.errors import Dino4CellsError, Interrupted
+from dino4cells.errors import Dino4CellsError, Interrupted, StoreUnavailable
 from dino4cells.events import Style, line_of, logged, said, style_of
 from dino4cells.redaction import print_traceback
+from dino4cells.storage_retry import counted_repeats, expected_store
 
 # Kubernetes shows the content of this file as the reason of a terminated container.
 TERMINATION_LOG = Path("/dev/termination-log")
@@ -27,6 +28,9 @@ TERMINATION_LOG = Path("/dev/termination-log")
 MISTAKE = "error: "
 """How that content begins when a process wrote it. torchrun ends with code 1 whatever its processes end with, and where they leave nothing
 Kubernetes shows the end of the log instead, so that a launcher could not tell a user's mistake from a crash without it."""
+
+OUTAGE = "unavailable: "
+"""The same of a process whose store was away for longer than it waits: to be started again, as after a crash."""
 
 # A process whose torchrun was killed is asked to stop as by torchrun itself, and after this time made to.
 _PARENT_SECONDS = 1.0
@@ -46,7 +50,9 @@ def process_of_a_job(patience: Patience | None = None) -> Iterator[None]:
     # In a step's pod a shell stands between; where it alone is asked to stop, it ends and does not pass that on.
     if os.environ.get(REASON_FILE) or os.environ.get(POD):
         threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
-    with logged(), _reported():
+    # On this machine somebody may have mistyped the store's address.
+    is_pod = not os.environ.get(REASON_FILE)
+    with logged(), counted_repeats(), expected_store() if is_pod else contextlib.nullcontext(), _reported():
         if sign := os.environ.get(LAUNCHER_SIGN):
             patience = patience or Patience()
             wait_for_launcher(sign, patience)
@@ -67,15 +73,26 @@ def _reported() -> Iterator[None]:
             _say("interrupted", f"{stop}")
         raise
     except Dino4CellsError as error:
-        place = os.environ.get(REASON_FILE)
-        if place:
-            Path(place).write_text(f"{error}\n")
-        elif TERMINATION_LOG.exists():
-            # What is no mistake may be tried again, by this job or by the next launcher.
-            TERMINATION_LOG.write_text(f"{'' if isinstance(error, LauncherGone) else MISTAKE}{error}\n")
-        if not place:  # the launcher of this machine says it once for all processes
-            _say("error", f"{error}")
+        # What is no mistake may be tried again, by this job or by the next launcher.
+        kind = "" if isinstance(error, LauncherGone) else OUTAGE if isinstance(error, StoreUnavailable) else MISTAKE
+        _leave_reason(f"{error}", kind)
         raise SystemExit(error.exit_code) from None
+
+
+def leave(sentence: str) -> None:
+    """End this process at once, from any of its threads, for a reason that is no mistake of its user."""
+    _leave_reason(sentence, kind="")
+    os._exit(os.EX_TEMPFAIL)
+
+
+def _leave_reason(sentence: str, kind: str) -> None:
+    place = os.environ.get(REASON_FILE)
+    if place:
+        Path(place).write_text(f"{sentence}\n")
+    elif TERMINATION_LOG.exists():
+        TERMINATION_LOG.write_text(f"{kind}{sentence}\n")
+    if not place:  # the launcher of this machine says it once for all processes
+        _say("error", sentence)
 
 
 def _say(kind: str, message: str) -> None:

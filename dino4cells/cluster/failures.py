@@ -5,12 +5,13 @@ All functions here are pure; what they judge was seen by `watching`.
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dino4cells.cluster.entry import MISTAKE
+from dino4cells.cluster.entry import MISTAKE, OUTAGE
 from dino4cells.cluster.local import AGENT_LINE
 from dino4cells.cluster.objects import Container, Ended, Job, Pod
 from dino4cells.cluster.states import Limits, State
@@ -69,7 +70,7 @@ def mistake_of(pods: Sequence[Pod]) -> Failure | None:
     for pod in pods:
         for end in _ends(pod):
             code = exit_code(end)
-            sentence = own_sentence(end)
+            sentence = own_sentence(end, MISTAKE)
             if sentence:
                 return Failure(sentence, pod.name, end.reason, Dino4CellsError.exit_code)
             if code == Dino4CellsError.exit_code:
@@ -79,10 +80,10 @@ def mistake_of(pods: Sequence[Pod]) -> Failure | None:
     return None
 
 
-def own_sentence(end: Ended) -> str | None:
-    """The sentence that a process left as its reason; None where the cluster filled in the end of its log instead."""
+def own_sentence(end: Ended, kind: str) -> str | None:
+    """The sentence that a process left as its reason, of this kind; None where the cluster filled in the end of its log instead."""
     message = end.message.strip()
-    return message[len(MISTAKE) :] if message.startswith(MISTAKE) and "\n" not in message else None
+    return message[len(kind) :] if message.startswith(kind) and "\n" not in message else None
 
 
 def exit_code(end: Ended) -> int:
@@ -121,6 +122,9 @@ def crash_of(pods: Sequence[Pod]) -> Failure | None:
     if not ended:
         return None
     pod, end = min(ended, key=lambda pair: (_rank(*pair), pair[1].finished_at, pair[0].role != "master", pair[0].index))
+    outage = own_sentence(end, OUTAGE)
+    if outage:
+        return Failure(f"{pod.name}: its store was away{_restarts(pod)}: {outage}", pod.name, "StoreUnavailable", os.EX_TEMPFAIL)
     sentence, code = _crash_sentence(pod, end)
     waiting = pod.training.waiting if pod.training and end.reason == "Error" else ""
     return Failure(sentence, pod.name, pod.reason or waiting or end.reason, code, _lines(end.message), end.container_id)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from dino4cells import storage
 from dino4cells.errors import Dino4CellsError, StorageError
+from dino4cells.storage_retry import at_most
 
 SIGN = "launcher"
 """Name of the object beside the checkpoints, whose own names are others."""
@@ -68,7 +69,8 @@ class LauncherSign:
             return
         self._given, self._count = self._clock(), self._count + 1
         try:
-            storage.write_text(self._url, f"{self._launcher} {self._count}\n")
+            with at_most(0):  # the job is to be watched; the next sign comes in a minute
+                storage.write_text(self._url, f"{self._launcher} {self._count}\n")
         except StorageError as error:
             if not self._told:
                 self._told = True
@@ -83,7 +85,8 @@ class LauncherSign:
         self.end()
         if self._url:
             try:
-                storage.remove(self._url)
+                with at_most(0):
+                    storage.remove(self._url)
             except StorageError as error:
                 if not self._told:
                     self._say(f"the sign of life is left behind ({str(error).rstrip('.')})")
@@ -130,7 +133,8 @@ class SignWatch:
 def read_sign(url: str) -> str | None:
     """What the sign says just now, or None where there is none to read."""
     try:
-        return storage.read_text(url)
+        with at_most(0):  # it is looked for again
+            return storage.read_text(url)
     except StorageError:
         return None
 

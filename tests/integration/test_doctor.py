@@ -370,7 +370,7 @@ def test_where_the_secret_may_not_be_read_this_machines_own_access_is_tried(
 def test_a_store_that_does_not_answer_from_here_is_doubtful_and_not_missing(
     server: KubernetesServer, settings: JobSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dino4cells.storage_s3.ATTEMPTS", 1)
+    monkeypatch.setattr("dino4cells.storage_retry.REQUEST_ATTEMPTS", 1)
     row = table(server, settings, "s3://lab/model")["object store"]
     assert row.state is State.WARNING
     assert "http://127.0.0.1:9 does not answer" in row.finding

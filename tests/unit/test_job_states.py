@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from dino4cells.cluster.logs import LogCursor
 from dino4cells.cluster.objects import Job, Pod, job_from, pod_from, rank_zero
 from dino4cells.cluster.pytorchjob import render
 from dino4cells.cluster.states import Limits, State, observe
-from dino4cells.errors import DataError
+from dino4cells.errors import DataError, StoreUnavailable
 
 Object = dict[str, Any]
 SPEC = JobSpec("train", "dino4cells.training", image="registry.example/dino4cells:0.1.0", nodes=2)
@@ -199,7 +200,13 @@ def test_a_job_is_in_the_state_that_a_person_would_say(seen: Job, pods: list[Pod
 
 
 OWN = "error: cells.csv, row 3: the file a.tif is missing; correct the path.\n"
+AWAY = "unavailable: s3://lab/a.tif: http://store:9000 does not answer (EndpointConnectionError); check the network and AWS_ENDPOINT_URL."
 CRASHES = {
+    "a store that was away": (
+        [up("master", restarts=3, last=ended(1, message=AWAY)), up("worker")],
+        ("train-1-master-0", "StoreUnavailable", 75),
+        f"its store was away after 3 restarts: {AWAY.removeprefix('unavailable: ')}",
+    ),
     "the first of two": (
         [crashed("master", 1, message="connection reset", at="12:00:09"), crashed("worker", 1, message="ValueError", at="12:00:05")],
         ("train-1-worker-0", "Error", 1),
@@ -291,6 +298,21 @@ def test_the_sentence_is_that_which_a_process_leaves(tmp_path: Path, monkeypatch
         raise DataError("cells.csv: the table has no rows; it needs one row a cell.")
     failure = mistake_of([crashed("master", 1, message=file.read_text())])
     assert str(failure) == "cells.csv: the table has no rows; it needs one row a cell."
+
+
+def test_an_outage_of_the_store_is_no_mistake_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "termination-log"
+    file.touch()
+    monkeypatch.setattr(entry, "TERMINATION_LOG", file)
+    monkeypatch.delenv(REASON_FILE, raising=False)
+    with pytest.raises(SystemExit) as stop, entry.process_of_a_job():
+        raise StoreUnavailable("s3://lab/a.tif: http://store:9000 does not answer (ReadTimeoutError); check the network and its address.")
+    assert stop.value.code == os.EX_TEMPFAIL
+    pods = [crashed("master", 1, message=file.read_text())]
+    assert mistake_of(pods) is None
+    failure = crash_of(pods)
+    assert failure is not None
+    assert "its store was away: s3://lab/a.tif: http://store:9000 does not answer" in str(failure)
 
 
 @pytest.mark.parametrize(

@@ -213,5 +213,5 @@ def test_the_refusal_is_no_mistake_that_another_launcher_would_give_up_for(
     assert ended.value.code == LauncherGone.exit_code != 2
     assert "the launcher of this job is gone" in log.read_text()
     end = Ended(1, "Error", log.read_text(), "", "")
-    assert own_sentence(end) is None
+    assert own_sentence(end, entry.MISTAKE) is None
     assert exit_code(end) != 2

@@ -7,8 +7,6 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping, MutableMapping
 
-from botocore import exceptions as aws
-
 from dino4cells import storage
 from dino4cells.cluster.api import ClusterError
 from dino4cells.cluster.client import Cluster
@@ -17,12 +15,13 @@ from dino4cells.cluster.doctor.visit import Visit
 from dino4cells.cluster.handoff import Store, store_of
 from dino4cells.cluster.providers import KFP_LAUNCHER
 from dino4cells.cluster.step import reach
-from dino4cells.errors import ConfigError, Dino4CellsError, StorageError
+from dino4cells.errors import ConfigError, Dino4CellsError, StorageError, StoreUnavailable
 from dino4cells.redaction import redacted
+from dino4cells.storage_retry import at_most
 
 _WHAT = "object store"
 _OF_PODS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
-_SILENCE = (aws.ConnectionError, aws.HTTPClientError, ConnectionError, TimeoutError)
+_SECONDS = 10.0  # a table is waited for
 _CONTENT = b"dino4cells doctor\n"
 
 
@@ -40,10 +39,11 @@ def check_store(visit: Visit) -> Row:
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "the provider's own endpoint"
         how = f"from this machine at {redacted(endpoint)}, with {whose}"
         try:
-            _try(storage.join(visit.output, f".dino4cells-doctor-{uuid.uuid4().hex[:8]}"))
+            with at_most(_SECONDS):
+                _try(storage.join(visit.output, f".dino4cells-doctor-{uuid.uuid4().hex[:8]}"))
         except StorageError as error:
             finding = f"{str(error).rstrip('.')} ({how})"
-            if isinstance(error.__cause__, _SILENCE):
+            if isinstance(error, StoreUnavailable):
                 return Row(_WHAT, State.WARNING, finding, "pods may see another network than this machine; run doctor in a pod to know")
             return Row(_WHAT, State.MISSING, finding, "create the bucket, or correct endpoint and credentials")
     return Row(_WHAT, State.OK, f"written, read and deleted {how}; pods may see another network")

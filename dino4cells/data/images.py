@@ -12,20 +12,23 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchvision.io import ImageReadMode, decode_image
 
+from dino4cells.data.jpeg import JPEG_MAGIC, decode_jpeg
 from dino4cells.data.npy import NPY_MAGIC, decode_npy
 from dino4cells.data.png import PNG_MAGIC, decode_png
 from dino4cells.data.tiff import MAX_CHANNELS, decode_tiff
 from dino4cells.errors import DataError
+from dino4cells.printable import printable
 
 __all__ = ["MAX_CHANNELS", "Picture", "decode", "decode_picture", "to_unit_range"]
 
 TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-JPEG_MAGIC = b"\xff\xd8\xff"
 
 LARGEST = {torch.uint8: 255, torch.uint16: 65535}
 """The grey value that means 1."""
+
+REASON = 300
+"""Characters of a decoder's reason, which may quote the file."""
 
 _PLACE_IN_TORCHVISION = re.compile(r"^.*\.cpp:\d+, ")
 
@@ -72,11 +75,13 @@ def decode_picture(content: bytes, where: str) -> Picture:
         elif content.startswith(PNG_MAGIC):
             pixels, depth, kind = *_in_range(decode_png(content), "PNG"), "PNG"
         elif content.startswith(JPEG_MAGIC):
-            pixels, depth, kind = _decode_jpeg(content), "8-bit", "JPEG"
+            pixels, depth, kind = decode_jpeg(content), "8-bit", "JPEG"
         else:
             raise ValueError("it does not begin as a PNG, JPEG, TIFF or NPY does")
+        if 0 in pixels.shape:
+            raise ValueError(f"it has {pixels.shape[2]} × {pixels.shape[1]} pixels")
     except (RuntimeError, ValueError) as error:
-        reason = _PLACE_IN_TORCHVISION.sub("", str(error).partition("\n")[0]).rstrip(".")
+        reason = printable(_PLACE_IN_TORCHVISION.sub("", str(error).partition("\n")[0]).rstrip("."), REASON)
         raise DataError(f"{where}: not an image that can be read ({reason}); export it again as PNG or TIFF, or delete its row.") from error
     return Picture(pixels, f"{depth} {kind}", names)
 
@@ -103,8 +108,3 @@ def to_unit_range(images: torch.Tensor) -> torch.Tensor:
     """Grey values of 8 or 16 bits to float32 in [0, 1]; floating point images are returned as they are."""
     largest = LARGEST.get(images.dtype)
     return images if largest is None else images.to(torch.float32) / largest
-
-
-def _decode_jpeg(content: bytes) -> torch.Tensor:
-    image: torch.Tensor = decode_image(torch.frombuffer(bytearray(content), dtype=torch.uint8), mode=ImageReadMode.UNCHANGED)
-    return image

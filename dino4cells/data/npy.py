@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
+from tokenize import TokenError
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from dino4cells.data.size import check_size
 from dino4cells.data.tiff import MAX_CHANNELS
 
 NPY_MAGIC = b"\x93NUMPY"
@@ -25,17 +28,21 @@ def decode_npy(content: bytes) -> NDArray[np.generic]:
     # Version 3 differs from 2 in the names of fields alone (NEP 1), which no image has.
     version: tuple[int, int] = npy.read_magic(stream)
     read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran_order, dtype = read_header(stream)
+    try:
+        shape, fortran_order, dtype = read_header(stream)
+    except (SyntaxError, TokenError, MemoryError, RecursionError, TypeError) as error:  # Python's parser reads the header
+        raise ValueError("the NPY is damaged: its header cannot be read") from error
     if dtype.hasobject or dtype.fields:
         raise ValueError(f"NPY of type {dtype}, which holds no numbers alone; save an array of uint8, uint16 or float32")
-    if len(content) - stream.tell() < int(np.prod(shape, dtype=object)) * dtype.itemsize:
+    if len(shape) not in (2, 3) or min(shape) < 1:
+        raise ValueError(f"NPY of shape {shape}; channels × height × width is expected")
+    count = math.prod(shape)
+    if len(content) - stream.tell() < count * dtype.itemsize:
         raise ValueError("the NPY is truncated")
-    count = int(np.prod(shape, dtype=object))
+    check_size(shape[-1], shape[-2], math.prod(shape[:-2]), dtype.itemsize)
     array: NDArray[np.generic] = np.frombuffer(content, dtype, count, stream.tell()).reshape(shape, order="F" if fortran_order else "C")
     if array.ndim == 2:
         array = array[None]
-    if array.ndim != 3 or 0 in array.shape:
-        raise ValueError(f"NPY of shape {shape}; channels × height × width is expected")
     if array.shape[-1] <= MAX_CHANNELS < array.shape[0]:
         array = np.moveaxis(array, -1, 0)
     if len(array) > MAX_CHANNELS:

@@ -16,6 +16,9 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
+from dino4cells.data.size import check_size
+from dino4cells.data.tiff_promises import TooManyPages, check_ome, check_pages
+
 MAX_CHANNELS = 12
 CHANNEL_AXES = "CSQI"
 _MEANING = {"Z": "planes along Z", "T": "points in time", "P": "positions", "R": "positions", "H": "lifetimes", "E": "wavelengths"}
@@ -26,6 +29,8 @@ _STUMBLES = (
     LookupError,
     ArithmeticError,
     TypeError,
+    AttributeError,
+    AssertionError,
     OSError,
     struct.error,
     zlib.error,
@@ -42,10 +47,13 @@ def decode_tiff(content: bytes) -> tuple[NDArray[np.generic], tuple[str, ...] | 
         ValueError: why the file is no image of channels.
     """
     try:
+        check_pages(content)
         with tifffile.TiffFile(io.BytesIO(content)) as file:
+            if file.is_ome and file.ome_metadata:
+                check_ome(file.ome_metadata)
             names = _ome_names(file)
             arrays, axes, inverted = _series(file, content)
-    except NotAnImage:
+    except (NotAnImage, TooManyPages):
         raise
     except _STUMBLES as error:
         raise ValueError(f"the TIFF is damaged or of a kind that is not supported: {error}") from error
@@ -71,6 +79,7 @@ def _series(file: tifffile.TiffFile, content: bytes) -> tuple[NDArray[np.generic
     alike = [other for other in file.series if (other.shape, other.dtype, other.axes) == (first.shape, first.dtype, first.axes)]
     if len(alike) > 1 and file.is_ome:
         raise NotAnImage(f"the OME-TIFF holds {len(alike)} images; export each as a file of its own")
+    _check_size(first, len(alike))
     try:
         if len(alike) > 1 and first.axes == "YX":  # pages that were written one at a time
             return np.stack([other.asarray() for other in alike]), "IYX", inverted
@@ -79,12 +88,26 @@ def _series(file: tifffile.TiffFile, content: bytes) -> tuple[NDArray[np.generic
         if "imagecodecs" not in str(error):
             raise
     # tifffile alone knows few compressions; Pillow knows LZW and JPEG, and inverts by itself.
-    pages = [np.asarray(frame) for frame in ImageSequence.Iterator(Image.open(io.BytesIO(content)))]
+    pages: list[NDArray[np.generic]] = []
+    for frame in ImageSequence.Iterator(Image.open(io.BytesIO(content), formats=["TIFF"])):
+        check_size(frame.width, frame.height, len(frame.getbands()) * (len(pages) + 1), 4)
+        pages.append(np.asarray(frame))
     whole = np.stack(pages) if len(pages) > 1 else pages[0]
     if whole.size != first.size:
         name = tifffile.COMPRESSION(page.compression).name
         raise NotAnImage(f"the TIFF is compressed by {name}; save it uncompressed or with deflate, or install dino4cells[tiff]")
     return whole.reshape(first.shape), first.axes, inverted and whole.dtype == np.uint16
+
+
+def _check_size(series: tifffile.TiffPageSeries, count: int) -> None:
+    """Refuse what no image of channels is, before memory is taken for it: too large, or of numbers that are refused afterwards."""
+    sizes = dict(zip(series.axes, series.shape, strict=True))
+    height, width = sizes.get("Y", 1), sizes.get("X", 1)
+    others = count * series.size // (height * width) if height * width else 0
+    try:
+        check_size(width, height, others, series.dtype.itemsize)
+    except ValueError as error:
+        raise NotAnImage(f"{error}") from error
 
 
 def _channels_first(array: NDArray[np.generic], axes: str) -> NDArray[np.generic]:

@@ -1,0 +1,23 @@
+"""Text of others in a line of ours: names of files, labels and reasons, with nothing in it that a terminal or a reader's eye obeys."""
+
+from __future__ import annotations
+
+import re
+
+UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+"""Control characters (the escapes of terminals among them), marks that change the direction of what follows, separators of lines."""
+
+
+def printable(text: str, longest: int | None = None) -> str:
+    """The text with an escape such as `\\x1b` for every character that is obeyed and not seen.
+
+    Args:
+        text: of a file, a table or another program.
+        longest: characters that are kept of it; all when None.
+
+    Example:
+        >>> print(printable("cell\\x1b[31m.png"))
+        cell\\x1b[31m.png
+    """
+    shown = UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return shown if longest is None or len(shown) <= longest else f"{shown[: longest - 1]}…"

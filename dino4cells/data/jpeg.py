@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torchvision.io import ImageReadMode, decode_image
 
 from dino4cells.data.size import MAX_BYTES, check_size
 
@@ -27,6 +26,8 @@ def decode_jpeg(content: bytes) -> torch.Tensor:
     check_size(width, height, components)
     if content.count(b"\xff\xda") * width * height * components > SCANS_OF_THE_LARGEST * MAX_BYTES:
         raise ValueError(f"the JPEG goes {content.count(bytes((0xFF, _SCAN)))} times over {width:,} × {height:,} pixels")
+    from torchvision.io import ImageReadMode, decode_image  # takes longer to import than PyTorch itself
+
     image: torch.Tensor = decode_image(torch.frombuffer(bytearray(content), dtype=torch.uint8), mode=ImageReadMode.UNCHANGED)
     return image
 

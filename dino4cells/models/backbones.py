@@ -7,7 +7,6 @@ import torch
 from dino4cells.config.architectures import ALIASES, TORCHVISION, VISION_TRANSFORMERS
 from dino4cells.errors import ConfigError
 from dino4cells.models.backbone import Backbone
-from dino4cells.models.from_torchvision import torchvision_backbone
 from dino4cells.models.vit import vision_transformer
 from dino4cells.models.xresnet import DEPTHS, XResNet
 
@@ -40,6 +39,8 @@ def build_backbone(arch: str, patch_size: int, image_size: int, channels: int, *
         if name in DEPTHS:
             return XResNet(name, channels)
         if name in TORCHVISION:
+            from dino4cells.models.from_torchvision import torchvision_backbone  # takes longer to import than PyTorch itself
+
             return torchvision_backbone(name, channels, drop_path_rate)
     raise ConfigError(
         f"model.arch: '{arch}' is not available; choose one of {', '.join((*VISION_TRANSFORMERS, *DEPTHS))}, or a network of torchvision "

@@ -1,26 +1,41 @@
-"""The vision transformer's block (Dosovitskiy et al. 2021, §3.1) on timm's layers, computed in the form that is fast on the device.
+"""The vision transformer's block (Dosovitskiy et al. 2021, §3.1), computed in the form that is fast on the device.
 
-Dimensions: B batch, T tokens (class token first), Q tokens that are asked for, D embedding, N heads, E embedding of a head.
+Parameters have DINO's names, which are timm's too. Dimensions: B batch, T tokens (class token first), Q tokens that are asked for,
+D embedding, N heads, E embedding of a head.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.models.vision_transformer import Block as TimmBlock
 from torch import nn
 
 # Beyond so many tokens, the weights of attention between all pairs are larger than anything else in the network.
 MOST_TOKENS_OF_PLAIN_ATTENTION = 2048
 
 
-class Block(TimmBlock):
-    """Attention and perceptron, each added to what it sees; parameters and their names are timm's, which are DINO's."""
+NORM_EPSILON = 1e-6
+PERCEPTRON_RATIO = 4  # its hidden units for each of D
 
-    def forward(self, tokens_BTD: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # no attention masks here
+
+class Block(nn.Module):
+    """Attention and perceptron, each added to what it sees.
+
+    Args:
+        width: D.
+        heads: N, a divisor of D.
+        drop_path_rate: how often each of the two is left out of an image while training (stochastic depth, Huang et al. 2016).
+    """
+
+    def __init__(self, width: int, heads: int, drop_path_rate: float = 0.0) -> None:
+        super().__init__()
+        self.norm1, self.attn = nn.LayerNorm(width, NORM_EPSILON), Attention(width, heads)
+        self.norm2, self.mlp = nn.LayerNorm(width, NORM_EPSILON), Perceptron(width)
+        self.drop_path_rate = drop_path_rate
+
+    def forward(self, tokens_BTD: torch.Tensor) -> torch.Tensor:
         """All tokens (B, T, D)."""
         return self._tokens(tokens_BTD, tokens_BTD.shape[1])
 
@@ -33,15 +48,58 @@ class Block(TimmBlock):
 
     def _tokens(self, tokens_BTD: torch.Tensor, count: int) -> torch.Tensor:
         """The first `count` tokens (B, Q, D) after the block."""
-        attended = Residual.draw(tokens_BTD, _rate(self.drop_path1))
-        first_BQD = attended.add(tokens_BTD[:, :count], attention(self.attn, self.norm1(attended.seen(tokens_BTD)), count))
-        perceived = Residual.draw(first_BQD, _rate(self.drop_path2))
+        rate = self.drop_path_rate if self.training else 0.0
+        attended = Residual.draw(tokens_BTD, rate)
+        first_BQD = attended.add(tokens_BTD[:, :count], self.attn(self.norm1(attended.seen(tokens_BTD)), count))
+        perceived = Residual.draw(first_BQD, rate)
         return perceived.add(first_BQD, self.mlp(self.norm2(perceived.seen(first_BQD))))
 
 
-def _rate(drop_path: nn.Module) -> float:
-    """How often a branch is left out."""
-    return float(getattr(drop_path, "drop_prob", 0.0)) if drop_path.training else 0.0
+class Perceptron(nn.Module):
+    """Two linear layers and a GELU, of every token by itself."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(width, PERCEPTRON_RATIO * width), nn.Linear(PERCEPTRON_RATIO * width, width)
+
+    def forward(self, tokens_BQD: torch.Tensor) -> torch.Tensor:
+        mixed: torch.Tensor = self.fc2(F.gelu(self.fc1(tokens_BQD)))
+        return mixed
+
+
+class Attention(nn.Module):
+    """Of N heads, each over all tokens."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = heads, width // heads
+        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, tokens_BTD: torch.Tensor, count: int) -> torch.Tensor:
+        """What the first `count` tokens gather from all (B, Q, D); the tokens come from the norm."""
+        width = tokens_BTD.shape[2]
+        if count == tokens_BTD.shape[1]:
+            queries_BNQE, keys_BNTE, values_BNTE = self._heads(self.qkv(tokens_BTD)).unbind(0)
+        else:
+            weight, bias = self.qkv.weight, self.qkv.bias
+            (queries_BNQE,) = self._heads(F.linear(tokens_BTD[:, :count], weight[:width], bias[:width]))
+            keys_BNTE, values_BNTE = self._heads(F.linear(tokens_BTD, weight[width:], bias[width:])).unbind(0)
+        gathered_BNQE = attend(queries_BNQE, keys_BNTE, values_BNTE)
+        mixed: torch.Tensor = self.proj(gathered_BNQE.transpose(1, 2).flatten(2))
+        return mixed
+
+    def scores(self, tokens_BTD: torch.Tensor) -> torch.Tensor:
+        """q·kᵀ/√E of the class token (B, N, T)."""
+        queries_BNTE, keys_BNTE, _ = self._heads(self.qkv(tokens_BTD)).unbind(0)
+        scores_BN1T = queries_BNTE[:, :, :1] @ keys_BNTE.mT / math.sqrt(self.head_dim)
+        return scores_BN1T[:, :, 0]
+
+    def _heads(self, projected: torch.Tensor) -> torch.Tensor:
+        """(kinds, B, N, T, E) of projections (B, T, kinds · N · E), in this order in memory too, which the products want."""
+        batch, tokens, width = projected.shape
+        kinds = width // (self.num_heads * self.head_dim)  # not -1: a batch may be empty
+        parts = projected.view(batch, tokens, kinds, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        return parts.contiguous() if parts.device.type == "cpu" else parts
 
 
 class Residual:
@@ -77,35 +135,6 @@ class Residual:
 def gathers_on(device: torch.device) -> bool:
     """Whether branches are computed on the images that keep them alone; a compiled network wants one shape."""
     return device.type == "cpu" and not torch.compiler.is_compiling()
-
-
-def attention(layer: Any, tokens_BTD: torch.Tensor, count: int) -> torch.Tensor:
-    """What the first `count` tokens gather from all (B, Q, D).
-
-    Args:
-        layer: timm's attention, whose `qkv` projects to queries, keys and values, and `proj` back.
-        tokens_BTD: after the norm.
-        count: Q.
-    """
-    width = tokens_BTD.shape[2]
-    if count == tokens_BTD.shape[1]:
-        projected = _heads(layer, layer.qkv(tokens_BTD))
-        queries_BNQE, keys_BNTE, values_BNTE = projected.unbind(0)
-    else:
-        weight, bias = layer.qkv.weight, layer.qkv.bias
-        (queries_BNQE,) = _heads(layer, F.linear(tokens_BTD[:, :count], weight[:width], bias[:width]))
-        keys_BNTE, values_BNTE = _heads(layer, F.linear(tokens_BTD, weight[width:], bias[width:])).unbind(0)
-    gathered_BNQE = attend(queries_BNQE, keys_BNTE, values_BNTE)
-    mixed: torch.Tensor = layer.proj(gathered_BNQE.transpose(1, 2).flatten(2))
-    return mixed
-
-
-def _heads(layer: Any, projected: torch.Tensor) -> torch.Tensor:
-    """(kinds, B, N, T, E) of projections (B, T, kinds · N · E), in this order in memory too, which the products want."""
-    batch, tokens, width = projected.shape
-    kinds = width // (layer.num_heads * layer.head_dim)  # not -1: a batch may be empty
-    parts = projected.view(batch, tokens, kinds, layer.num_heads, layer.head_dim).permute(2, 0, 3, 1, 4)
-    return parts.contiguous() if parts.device.type == "cpu" else parts
 
 
 def attend(queries_BNQE: torch.Tensor, keys_BNTE: torch.Tensor, values_BNTE: torch.Tensor) -> torch.Tensor:

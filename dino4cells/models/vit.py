@@ -1,25 +1,23 @@
-"""Vision transformers as DINO trains them, on timm's implementation, whose parameters have DINO's names.
+"""Vision transformers as DINO trains them; parameters have DINO's names, which are timm's too.
 
 Dimensions: B batch, C channels, H height, W width, T tokens (class token first), D embedding, N heads.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import cast
 
 import torch
 import torch.nn.functional as F
-from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from dino4cells.config.embedding import Tokens
 from dino4cells.errors import ConfigError
 from dino4cells.models.backbone import Backbone
-from dino4cells.models.block import Block
+from dino4cells.models.block import NORM_EPSILON, Block
 
 # Width and heads of the published architectures; all have twelve blocks.
 ARCHITECTURES = {"vit_tiny": (192, 3), "vit_small": (384, 6), "vit_base": (768, 12)}
@@ -27,28 +25,60 @@ DEPTH = 12
 PATCH_SIZES = (8, 16)
 
 
-class DinoVisionTransformer(VisionTransformer, Backbone):
+class DinoVisionTransformer(Backbone):
     """A ViT whose output is the normalized class token, for images of any size of at least one patch.
 
     Pixels at the right and bottom that do not fill a patch are not seen, as in the original's strided convolution.
+
+    Args:
+        patch_size: height and width of a patch in pixels.
+        grid: rows and columns of patches that there are position embeddings for; others are interpolated.
+        channels: C.
+        width: D.
+        heads: N, a divisor of D.
+        drop_path_rate: stochastic depth of the last block; it rises linearly from 0.
     """
 
-    pos_embed: nn.Parameter
-    cls_token: nn.Parameter
+    def __init__(self, patch_size: int, grid: int, channels: int, width: int, heads: int, drop_path_rate: float) -> None:
+        super().__init__()
+        self.embed_dim, self.smallest_side = width, patch_size
+        self.patch_embed = PatchEmbedding(channels, width, patch_size)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.empty(1, 1 + grid**2, width))
+        self.blocks = nn.ModuleList(Block(width, heads, drop_path_rate * number / (DEPTH - 1)) for number in range(DEPTH))
+        self.norm = nn.LayerNorm(width, NORM_EPSILON)
+        self._checkpoints_activations = False
+        self._initialize()
 
-    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # no attention masks here
+    def _initialize(self) -> None:
+        """DINO's: truncated normal 0.02 for linear layers and embeddings, zero biases."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+
+    def _blocks(self) -> list[Block]:
+        return cast("list[Block]", list(self.blocks))
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Whether blocks are computed again in the backward pass, instead of keeping their inner values."""
+        self._checkpoints_activations = enable
+
+    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """Class token (B, D) of images (B, C, H, W)."""
-        blocks: Any = self.blocks
+        *blocks, last = self._blocks()
         tokens_BTD = self._embed_patches(images_BCHW)
-        for block in blocks[:-1]:
+        for block in blocks:
             tokens_BTD = self._through(block, tokens_BTD)
-        normalized: torch.Tensor = self.norm(self._through(blocks[-1].class_token, tokens_BTD))
+        normalized: torch.Tensor = self.norm(self._through(last.class_token, tokens_BTD))
         return normalized
 
-    def forward_features(self, images_BCHW: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def forward_features(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """All tokens after the last norm (B, T, D); the first is what `forward` gives, up to the rounding of another order of sums."""
         tokens_BTD = self._embed_patches(images_BCHW)
-        for block in self.blocks:
+        for block in self._blocks():
             tokens_BTD = self._through(block, tokens_BTD)
         normalized: torch.Tensor = self.norm(tokens_BTD)
         return normalized
@@ -64,7 +94,7 @@ class DinoVisionTransformer(VisionTransformer, Backbone):
         Returns:
             (B, blocks · D), or twice as wide with both: side by side from the earliest block to the last one, the class token first.
         """
-        layers: Any = self.blocks
+        layers = self._blocks()
         tokens_BTD = self._embed_patches(images_BCHW)
         chosen: list[torch.Tensor] = []
         for left, block in zip(range(len(layers), 0, -1), layers, strict=True):
@@ -80,7 +110,7 @@ class DinoVisionTransformer(VisionTransformer, Backbone):
 
     def _through(self, part: Callable[[torch.Tensor], torch.Tensor], tokens_BTD: torch.Tensor) -> torch.Tensor:
         """A block's output, whose inner values are kept for the backward pass or, with activation checkpointing, computed again in it."""
-        if not (self.grad_checkpointing and torch.is_grad_enabled()):
+        if not (self._checkpoints_activations and torch.is_grad_enabled()):
             return part(tokens_BTD)
         computed: torch.Tensor = checkpoint(part, tokens_BTD, use_reentrant=False)
         return computed
@@ -88,10 +118,9 @@ class DinoVisionTransformer(VisionTransformer, Backbone):
     def _embed_patches(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """Class token and patches with their positions (B, T, D), before the first block."""
         height, width = images_BCHW.shape[2:]
-        tokens_BTD = embed_patches(self.patch_embed.proj, images_BCHW)
-        tokens_BTD = torch.cat([self.cls_token.expand(tokens_BTD.shape[0], -1, -1), tokens_BTD], dim=1)
-        embedded: torch.Tensor = self.pos_drop(tokens_BTD + self.positions(height, width))
-        return embedded
+        patches_BPD = self.patch_embed(images_BCHW)
+        tokens_BTD = torch.cat([self.cls_token.expand(patches_BPD.shape[0], -1, -1), patches_BPD], dim=1)
+        return tokens_BTD + self.positions(height, width)
 
     def attention_maps(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """What the class token of the last block attends to, as DINO's visualization shows it (Caron et al. 2021, figure 1).
@@ -107,14 +136,10 @@ class DinoVisionTransformer(VisionTransformer, Backbone):
         """
         height, width = images_BCHW.shape[2:]
         tokens_BTD = self._embed_patches(images_BCHW)
-        for block in self.blocks[:-1]:
+        *blocks, last = self._blocks()
+        for block in blocks:
             tokens_BTD = block(tokens_BTD)
-        last: Any = self.blocks[-1]
-        attention = last.attn
-        projected = attention.qkv(last.norm1(tokens_BTD))
-        queries_BNTD, keys_BNTD, _ = projected.unflatten(2, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        scores_BN1T = queries_BNTD[:, :, :1] @ keys_BNTD.transpose(2, 3) * attention.scale
-        weights_BNT: torch.Tensor = scores_BN1T.float().softmax(dim=-1)[:, :, 0]
+        weights_BNT: torch.Tensor = last.attn.scores(last.norm1(tokens_BTD)).float().softmax(dim=-1)
         return weights_BNT[..., 1:].reshape(*weights_BNT.shape[:2], height // self.patch_side, width // self.patch_side)
 
     def seen_size(self, height: int, width: int) -> tuple[int, int]:
@@ -127,7 +152,7 @@ class DinoVisionTransformer(VisionTransformer, Backbone):
     @property
     def patch_side(self) -> int:
         """Height and width of a patch in pixels."""
-        return int(self.patch_embed.patch_size[0])
+        return self.patch_embed.proj.kernel_size[0]
 
     def positions(self, height: int, width: int) -> torch.Tensor:
         """Position embeddings (1, T, D) for images of `height` × `width` pixels, interpolated as DINO does (HANDBOOK, Files).
@@ -142,19 +167,26 @@ class DinoVisionTransformer(VisionTransformer, Backbone):
         return interpolate_positions(stored_1TD, rows, columns)
 
 
-def embed_patches(convolution: nn.Conv2d, images_BCHW: torch.Tensor) -> torch.Tensor:
-    """What a convolution whose kernel and stride are a patch gives for every whole patch, row by row (B, T, D), as one matrix product.
+class PatchEmbedding(nn.Module):
+    """What a convolution whose kernel and stride are a patch gives for every whole patch, row by row, as one matrix product.
 
     Patches do not overlap, so that the product is the convolution. oneDNN's in bfloat16 is wrong where the output is one pixel and channels
     come last in memory (PyTorch 2.14, AVX-512), and in other cases with AMX (PyTorch 2.11).
     """
-    batch, channels = images_BCHW.shape[:2]  # no len(), which an export of the network would take for a constant
-    patch = convolution.kernel_size[0]
-    rows, columns = (length // patch for length in images_BCHW.shape[2:])
-    whole_BCHW = images_BCHW[:, :, : rows * patch, : columns * patch]
-    parted = whole_BCHW.reshape(batch, channels, rows, patch, columns, patch).permute(0, 2, 4, 1, 3, 5)
-    patches_BTP = parted.reshape(batch, rows * columns, channels * patch**2)
-    return F.linear(patches_BTP, convolution.weight.flatten(1), convolution.bias)
+
+    def __init__(self, channels: int, width: int, patch_size: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(channels, width, patch_size, patch_size)  # holds the parameters by DINO's names
+
+    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        """Embeddings (B, patches, D) of images of at least one patch."""
+        batch, channels = images_BCHW.shape[:2]  # no len(), which an export of the network would take for a constant
+        patch = self.proj.kernel_size[0]
+        rows, columns = (length // patch for length in images_BCHW.shape[2:])
+        whole_BCHW = images_BCHW[:, :, : rows * patch, : columns * patch]
+        parted = whole_BCHW.reshape(batch, channels, rows, patch, columns, patch).permute(0, 2, 4, 1, 3, 5)
+        patches_BPK = parted.reshape(batch, rows * columns, channels * patch**2)
+        return F.linear(patches_BPK, self.proj.weight.flatten(1), self.proj.bias)
 
 
 def interpolate_positions(stored_1TD: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
@@ -179,31 +211,4 @@ def vision_transformer(arch: str, patch_size: int, image_size: int, channels: in
     if image_size < patch_size:
         raise ConfigError(f"model.image_size: {image_size} pixels hold no patch of {patch_size}; use at least {patch_size}.")
     width, heads = ARCHITECTURES[arch]
-    backbone = DinoVisionTransformer(
-        img_size=image_size // patch_size * patch_size,
-        patch_size=patch_size,
-        in_chans=channels,
-        num_classes=0,
-        global_pool="token",
-        embed_dim=width,
-        depth=DEPTH,
-        num_heads=heads,
-        qkv_bias=True,
-        drop_path_rate=drop_path_rate,
-        norm_layer=functools.partial(nn.LayerNorm, eps=1e-6),
-        block_fn=Block,
-    )
-    backbone.smallest_side = patch_size
-    _initialize(backbone)
-    return backbone
-
-
-def _initialize(backbone: DinoVisionTransformer) -> None:
-    """DINO's: truncated normal 0.02 for linear layers and embeddings, zero biases."""
-    for module in backbone.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=0.02)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    nn.init.trunc_normal_(backbone.pos_embed, std=0.02)
-    nn.init.trunc_normal_(backbone.cls_token, std=0.02)
+    return DinoVisionTransformer(patch_size, image_size // patch_size, channels, width, heads, drop_path_rate)

@@ -91,5 +91,6 @@ def test_components_and_pipelines_are_found_from_the_clone_too(tmp_path: Path) -
 
 def test_training_and_extraction_import_neither_kubeflow_nor_what_classification_needs(tmp_path: Path) -> None:
     modules = "dino4cells.steps, dino4cells.training.__main__, dino4cells.features.__main__, dino4cells.cli"
-    code = f"import sys, {modules}; print(sorted({{'kfp', 'kubernetes', 'matplotlib', 'umap', 'sklearn', 'skops'}} & set(sys.modules)))"
+    others = {"kfp", "kubernetes", "matplotlib", "umap", "sklearn", "skops", "torchvision"}
+    code = f"import sys, {modules}; print(sorted({others!r} & set(sys.modules)))"
     assert python(None, tmp_path, "-c", code).stdout == "[]\n"

@@ -10,7 +10,7 @@ from benchmarks.reference.network import PlainTransformer
 from dino4cells.errors import ConfigError
 from dino4cells.models.backbones import build_backbone
 from dino4cells.models.block import MOST_TOKENS_OF_PLAIN_ATTENTION, Residual, attend
-from dino4cells.models.vit import ARCHITECTURES, DinoVisionTransformer, embed_patches
+from dino4cells.models.vit import ARCHITECTURES, DinoVisionTransformer, PatchEmbedding
 
 # HANDBOOK, Files: what follows `backbone.` in a published checkpoint.
 BLOCK = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
@@ -72,12 +72,12 @@ def test_patches_in_bfloat16_are_those_of_a_convolution_in_float32(
     order: torch.memory_format, side: int, patch: int, channels: int
 ) -> None:
     """PyTorch's own convolution in bfloat16 fails this for some of the shapes, which ones depends on the processor."""
-    convolution = torch.nn.Conv2d(channels, 192, patch, patch)
+    embedding = PatchEmbedding(channels, 192, patch)
     images = torch.randn(8, channels, side, side).to(memory_format=order)
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-        rounded = embed_patches(convolution, images)
+        rounded = embedding(images)
     with torch.inference_mode():
-        exact = convolution(images).flatten(2).mT
+        exact = embedding.proj(images).flatten(2).mT
     assert (rounded - exact).norm() < 0.02 * exact.norm()
 
 

@@ -92,14 +92,25 @@ class ArtifactWriter:
     def publish(self, name: str) -> FileEntry:
         """Put a file that is finished to its place now."""
         local = self._staging / name
-        entry = FileEntry(name=name, size=local.stat().st_size, sha256=_sha256(local))
+        entry = entry_of(local).model_copy(update={"name": name})
+        self._begin_to_replace()
+        storage.move(local, storage.join(self.url, name))
+        self._entries[name] = entry
+        return entry
+
+    def take(self, directory: str, entry: FileEntry) -> None:
+        """Put a file that is finished, in another directory of the same store, to its place now; one that is gone was put already."""
+        self._begin_to_replace()
+        found = storage.join(directory, entry.name)
+        if storage.exists(found):
+            storage.rename(found, storage.join(self.url, entry.name))
+        self._entries[entry.name] = entry
+
+    def _begin_to_replace(self) -> None:
         if self._is_first_file:
             # From here on the files of an older artifact are replaced, and its manifest would vouch for a mixture.
             storage.remove(storage.join(self.url, MANIFEST))
             self._is_first_file = False
-        storage.move(local, storage.join(self.url, name))
-        self._entries[name] = entry
-        return entry
 
     def adopt(self, entry: FileEntry) -> None:
         """Count a file that another process published as part of this artifact."""
@@ -252,6 +263,11 @@ def open_artifact(url: str, kind: str) -> Artifact:
         if sizes[entry.name] != entry.size:
             raise ArtifactError(f"{where}: has {sizes[entry.name]} bytes where {entry.size} were written; make the {kind} again.")
     return Artifact(url, manifest)
+
+
+def entry_of(path: Path) -> FileEntry:
+    """A file on this machine as an entry, by the last part of its name."""
+    return FileEntry(name=path.name, size=path.stat().st_size, sha256=_sha256(path))
 
 
 def sha256_of(url: str) -> str:

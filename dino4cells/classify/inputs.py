@@ -24,7 +24,7 @@ from dino4cells.data.sampler import SampleStream
 from dino4cells.data.source import ImageSource
 from dino4cells.errors import ConfigError, DataError
 from dino4cells.features.embedding import embed
-from dino4cells.features.extract import Rows
+from dino4cells.features.parts import Batches, Rows
 from dino4cells.models.artifact import NetworkCard
 
 TRAINING_SECTIONS = ("global_transfo1", "flip_and_color_jitter_transforms", "global_aug1", "normalization")
@@ -131,8 +131,8 @@ class ImageInputs:
     def _in_order(self, start: int, stop: int) -> BatchLoader:
         """Batches of these rows; the processes that read them stay for the next epoch's validation."""
         if (start, stop) not in self._loaders:
-            rows = Rows(start, stop, self.batch_size)
-            self._loaders[start, stop] = load_batches(self.images, rows, self.workers, self.device)
+            batches = Batches([Rows(number=0, start=start, stop=stop)], self.batch_size)
+            self._loaders[start, stop] = load_batches(self.images, batches, self.workers, self.device)
         return self._loaders[start, stop]
 
     def _note_failures(self, batch: Batch) -> None:

@@ -29,6 +29,11 @@ class EmbeddingConfig(Section):
     )
     num_workers: int = Field(default=10, ge=0, description="Processes that read images, per process.")
     batch_size: int = Field(default=128, ge=1, description="Images per step and process.")
+    rows_per_part: int = Field(
+        default=16384,
+        ge=1,
+        description="Most cells in a file of the result; what an interrupted extraction has in finished files it keeps.",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
         description="Arithmetic; auto: bfloat16 where the hardware has it, but float32, as published, of a checkpoint or into a .pth.",

@@ -10,6 +10,7 @@ def main() -> None:
     """Extract this process's share of the rows."""
     parser = job_parser("dino4cells.features", __doc__)
     parser.add_argument("--model", required=True, help="URL of the model artifact")
+    parser.add_argument("--reuse", action="store_true", help="take complete features of the very same extraction for the result")
     arguments = parser.parse_args()
     with process_of_a_job():
         steps.extract(
@@ -19,6 +20,7 @@ def main() -> None:
             output=arguments.output,
             overwrite=arguments.overwrite,
             device=arguments.device,
+            reuse=arguments.reuse,
         )
 
 

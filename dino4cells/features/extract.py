@@ -1,59 +1,45 @@
-"""Extraction: the teacher's embedding of every cell, each process a contiguous share of the rows."""
+"""Extraction: the teacher's embedding of every cell, each process some parts of the table."""
 
 from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import Sampler
 
 import dino4cells
-from dino4cells.artifacts import ArtifactWriter, FileEntry, SingleFile
+from dino4cells import storage
+from dino4cells.artifacts import ArtifactWriter, SingleFile, is_complete
 from dino4cells.augment.views import ViewKind
 from dino4cells.config import Config
 from dino4cells.data.channels import are_numbered
-from dino4cells.data.dataset import CellImages
+from dino4cells.data.dataset import Batch, CellImages
 from dino4cells.data.loading import load_batches
 from dino4cells.data.metadata import Metadata
-from dino4cells.data.sampler import EpochAndIndex
 from dino4cells.data.source import ImageSource, source_for_model
 from dino4cells.errors import ConfigError
 from dino4cells.features import store
 from dino4cells.features.embedding import arithmetic
-from dino4cells.features.grouping import InOrder
+from dino4cells.features.grouping import InOrder, Values
 from dino4cells.features.part_writer import MetadataColumns, PartWriter
+from dino4cells.features.parts import Batches, FinishedPart, Plan, Rows, Unfinished, fingerprint_of, identity_of, shared
 from dino4cells.features.shown import ShownChannels
 from dino4cells.features.store import FeaturesCard
 from dino4cells.features.tokens import TokenChoice
 from dino4cells.features.values import CellValues
 from dino4cells.models.artifact import TrainedModel
 from dino4cells.progress import Progress
-from dino4cells.training.distributed import ProcessGroup, gather_from_ranks
+from dino4cells.storage_errors import explain
+from dino4cells.training.distributed import ProcessGroup, first_decides, gather_from_ranks, wait_for_all
 
-# What a process reports: the files it published, its failed rows, its images per second.
-Share = tuple[list[FileEntry], int, float]
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Rows(Sampler[list[EpochAndIndex]]):
-    """Rows `start` … `stop` − 1 in order, in batches."""
-
-    start: int
-    stop: int
-    batch_size: int
-
-    def __len__(self) -> int:
-        return -(-(self.stop - self.start) // self.batch_size)
-
-    def __iter__(self) -> Iterator[list[EpochAndIndex]]:
-        for first in range(self.start, self.stop, self.batch_size):
-            yield [(0, index) for index in range(first, min(first + self.batch_size, self.stop))]
 
 
 def source_of(model: TrainedModel, metadata: Metadata, config: Config) -> ImageSource:
@@ -93,22 +79,71 @@ def check_network(model: TrainedModel, source: ImageSource, view: ViewKind) -> N
 
 
 def extract_features(
-    model: TrainedModel, metadata: Metadata, output: str, group: ProcessGroup, config: Config, *, baselines: bool
+    model: TrainedModel,
+    metadata: Metadata,
+    output: str,
+    group: ProcessGroup,
+    config: Config,
+    *,
+    baselines: bool,
+    overwrite: bool = False,
+    reuse: bool = False,
 ) -> FeaturesCard:
     """Write the features of every row of the table, in order; a row whose image cannot be read gets NaN and the reason.
+
+    An extraction that was interrupted goes on with the parts that are not finished (`dino4cells.features.parts`).
 
     Args:
         model: the trained model.
         metadata: the cells.
-        output: URL of the features artifact.
-        group: the processes; each takes a share of the rows.
+        output: URL of the features artifact; what is there stays as it is until all parts of the new one are finished.
+        group: the processes; each takes a share of the parts.
         config: `testing_transfo` and `embedding` are used.
         baselines: also write features of the untrained network and intensity statistics.
+        overwrite: delete finished parts of another extraction, if there are any.
+        reuse: complete features of the very same extraction are the result, and not extracted again.
 
     Raises:
         DataError: no image can be read, the channels are not the model's, or a column has a name that is needed here.
+        ArtifactError: there are finished parts of another extraction.
     """
     store.check_columns(metadata.frame, metadata.source)
+    cells = _cell_values(model, metadata, group, config, baselines)
+    card = _card(model, metadata, cells, config, baselines)
+    identity = _identity(card, metadata, config, group)
+    card = card.model_copy(update={"extraction": fingerprint_of(identity)})
+    if first_decides(lambda: reuse and _is_there(output, card.extraction)):
+        return store.load_features_card(output)
+    unfinished = Unfinished(output)
+    wanted = Plan.of(identity, len(metadata), group.world_size, config.embedding.rows_per_part)
+    plan = first_decides(lambda: unfinished.plan(wanted, replace=overwrite))
+    found = _joined(unfinished.finished(plan, plan.parts[group.rank :: group.world_size]))
+    if found and group.is_first:
+        _tell_of(found, unfinished)
+    there = {part.rows.number for part in found}
+    mine = shared([part for part in plan.parts if part.number not in there], group.world_size)[group.rank]
+    computed = _compute(mine, plan, cells, unfinished, metadata, card.model_fingerprint, group, config)
+    # Entered before the processes meet: the first one sees which files an older artifact has before any is replaced.
+    with ArtifactWriter(output, store.KIND, with_manifest=group.is_first) as writer:
+        finished = sorted([*found, *_joined(computed)], key=lambda part: part.rows.number)
+        for part in finished[group.rank :: group.world_size]:
+            for entry in part.files:
+                writer.take(unfinished.url, entry)
+        wait_for_all()
+        if group.is_first:
+            files = [entry for part in finished for entry in part.files]
+            for entry in files:
+                writer.adopt(entry)
+            _remove_other_parts(output, {entry.name for entry in files})
+            card = card.model_copy(update=_measured(finished, group.world_size))
+            writer.write_text(store.CARD, card.model_dump_json(indent=2) + "\n")
+    if group.is_first:
+        unfinished.clear()
+    return card
+
+
+def _cell_values(model: TrainedModel, metadata: Metadata, group: ProcessGroup, config: Config, baselines: bool) -> CellValues:
+    """What is computed of each image; everything is checked before any is read."""
     source = source_of(model, metadata, config)
     if group.is_first and are_numbered(source.channels) and not are_numbered(model.card.channels):
         logger.warning(
@@ -122,53 +157,132 @@ def extract_features(
     precision = arithmetic(config, model.card, isinstance(model.artifact, SingleFile), group.device)
     networks = [model.backbone, model.untrained()] if baselines else [model.backbone]
     networks = [network.to(group.device).eval() for network in networks]
-    most = config.embedding.batch_size
-    cells = CellValues(source, view, tuple(networks), model.card, group.device, precision, most, choice, shown)
-    bounds = np.linspace(0, len(metadata), group.world_size + 1).round().astype(int)
-    rows = Rows(int(bounds[group.rank]), int(bounds[group.rank + 1]), config.embedding.batch_size)
+    return CellValues(source, view, tuple(networks), model.card, group.device, precision, config.embedding.batch_size, choice, shown)
+
+
+def _compute(
+    parts: Sequence[Rows],
+    plan: Plan,
+    cells: CellValues,
+    unfinished: Unfinished,
+    metadata: Metadata,
+    model: str,
+    group: ProcessGroup,
+    config: Config,
+) -> list[FinishedPart]:
+    """Extract some parts, one after the other from one stream of batches, and keep each as soon as it is finished."""
+    if not parts:
+        return []
+    size = config.embedding.batch_size
     workers = config.embedding.num_workers if group.device.type == "cuda" else 0
-    with ArtifactWriter(output, store.KIND, with_manifest=group.is_first) as writer:
-        parts = [PartWriter(writer.path(store.part_name(group.rank)), MetadataColumns.of(metadata.frame), _names(store.FEATURE, cells.dim))]
-        if baselines:
-            columns = [*_names(store.UNTRAINED, cells.dim), *cells.intensities]
-            parts.append(PartWriter(writer.path(store.baseline_name(group.rank)), None, columns))
-        progress = Progress("extract", rows.stop - rows.start, enabled=group.is_first)
-        loader = load_batches(CellImages(source, cache_bytes=0), rows, workers, group.device)
-        ordered, failed = InOrder(rows.start, cells.columns), 0
-        with parts[0], parts[1] if baselines else nullcontext(), progress, iter(loader) as batches:
-            for values in cells.of(batches):
-                failed += len(values.failures)
-                ordered.put(values)
-                done = ordered.take()
-                reasons = dict(done.failures)
-                errors = [reasons.get(row) for row in done.rows]
-                parts[0].write(done.table[:, : cells.dim], np.array(done.rows, np.int64), model.artifact.fingerprint, errors)
-                if baselines:
-                    parts[1].write(done.table[:, cells.dim :])
-                progress.advance(len(done.rows))
-        rate = progress.per_second
-        names = [store.part_name(group.rank), *([store.baseline_name(group.rank)] if baselines else [])]
-        share: Share = ([writer.publish(name) for name in names], failed, rate)
-        shares = gather_from_ranks(share)
-        card = _card(model, metadata, cells, config, baselines, shares)
-        if group.is_first:
-            for entries, _, _ in shares[1:]:
-                for entry in entries:
-                    writer.adopt(entry)
-            writer.write_text(store.CARD, card.model_dump_json(indent=2) + "\n")
-    return card
+    loader = load_batches(CellImages(cells.source, cache_bytes=0), Batches(parts, size), workers, group.device)
+    described, directory, kept = MetadataColumns.of(metadata.frame), unfinished.staging(), []
+    total = sum(len(rows) for rows in parts)
+    try:
+        with Progress("extract", total, enabled=group.is_first) as progress, iter(loader) as batches:
+            for rows in parts:
+                begun = time.monotonic()
+                values = _in_order(cells, rows, islice(batches, rows.batches(size)), progress)
+                files, failed = _write(values, rows, cells, described, model, directory)
+                kept.append(unfinished.keep(plan, rows, files, failed, time.monotonic() - begun))
+    except OSError as error:
+        raise explain(unfinished.url, error) from error
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    return kept
+
+
+def _in_order(cells: CellValues, rows: Rows, batches: Iterable[Batch], progress: Progress) -> Iterator[Values]:
+    """The values of a part, in the order of its rows."""
+    ordered = InOrder(rows.start, cells.columns)
+    for values in cells.of(batches):
+        ordered.put(values)
+        done = ordered.take()
+        yield done
+        progress.advance(len(done.rows))
+
+
+def _write(
+    values: Iterable[Values], rows: Rows, cells: CellValues, described: MetadataColumns, model: str, directory: Path
+) -> tuple[list[Path], int]:
+    """The files of a part, and how many of its rows have no features."""
+    failed, files = 0, [directory / store.part_name(rows.number)]
+    with ExitStack() as stack:
+        features = stack.enter_context(PartWriter(files[0], described, _names(store.FEATURE, cells.dim)))
+        baselines = None
+        if len(cells.networks) > 1:
+            files.append(directory / store.baseline_name(rows.number))
+            names = [*_names(store.UNTRAINED, cells.dim), *cells.intensities]
+            baselines = stack.enter_context(PartWriter(files[1], None, names))
+        for done in values:
+            reasons = dict(done.failures)
+            failed += len(reasons)
+            errors = [reasons.get(row) for row in done.rows]
+            features.write(done.table[:, : cells.dim], np.array(done.rows, np.int64), model, errors)
+            if baselines is not None:
+                baselines.write(done.table[:, cells.dim :])
+    return files, failed
+
+
+def _is_there(output: str, extraction: str) -> bool:
+    """Whether the features of this very extraction are complete."""
+    return is_complete(output) and store.load_features_card(output).extraction == extraction
+
+
+def _joined(parts: list[FinishedPart]) -> list[FinishedPart]:
+    """The parts of all processes."""
+    return [part for share in gather_from_ranks(parts) for part in share]
+
+
+def _tell_of(found: Sequence[FinishedPart], unfinished: Unfinished) -> None:
+    rows, failed = (f"{count:,}" for count in (sum(len(part.rows) for part in found), sum(part.failed for part in found)))
+    logger.info(
+        "%s: %s rows are in finished parts and stay as they are, %s of them without features; delete %s to extract all of them anew.",
+        unfinished.output, rows, failed, unfinished.url,
+    )  # fmt: skip
+
+
+def _remove_other_parts(output: str, names: set[str]) -> None:
+    """Delete parts of an older artifact, whose manifest may be gone: whoever reads all `part-*.parquet` would read them too."""
+    for name in storage.list_files(output):
+        if name.startswith((store.PART, store.BASELINE)) and name not in names:
+            storage.remove(storage.join(output, name))
+
+
+def _identity(card: FeaturesCard, metadata: Metadata, config: Config, group: ProcessGroup) -> dict[str, str]:
+    """What decides the features, and with them which parts belong together."""
+    said = card.model_dump(
+        mode="json", exclude={"rows", "data", "data_fingerprint", "model", "model_fingerprint", "model_card", "versions"}
+    )
+    return identity_of(
+        {
+            "model": card.model_fingerprint,
+            "data": [card.data_fingerprint, storage.absolute(metadata.root)],
+            "configuration": [said, config.embedding.batch_size],
+            "version of the software": card.versions,
+            "kind of device": group.device.type,
+        }
+    )
+
+
+def _measured(parts: Sequence[FinishedPart], processes: int) -> dict[str, object]:
+    """What the card says of how it went."""
+    seconds = sum(part.seconds for part in parts)
+    rate = sum(len(part.rows) for part in parts) / max(seconds, 1e-9) * processes
+    return {"failed_rows": sum(part.failed for part in parts), "images_per_second": rate}
 
 
 def _names(prefix: str, count: int) -> list[str]:
     return [f"{prefix}{index}" for index in range(count)]
 
 
-def _card(model: TrainedModel, metadata: Metadata, cells: CellValues, config: Config, baselines: bool, shares: list[Share]) -> FeaturesCard:
+def _card(model: TrainedModel, metadata: Metadata, cells: CellValues, config: Config, baselines: bool) -> FeaturesCard:
+    """What is known before any image is read."""
     source, names = cells.source, cells.source.kept_channels
     shown = {names[position] for position in cells.shown.positions}
     return FeaturesCard(
         rows=len(metadata),
-        failed_rows=sum(failed for _, failed, _ in shares),
+        failed_rows=0,
         embedding_dim=cells.dim,
         tokens=cells.choice.tokens,
         last_blocks=cells.choice.blocks,
@@ -185,6 +299,6 @@ def _card(model: TrainedModel, metadata: Metadata, cells: CellValues, config: Co
         model=model.artifact.url,
         model_fingerprint=model.artifact.fingerprint,
         model_card=model.card.model_dump(mode="json"),
-        images_per_second=sum(rate for _, _, rate in shares),
+        images_per_second=0.0,
         versions={"dino4cells": dino4cells.__version__, "torch": torch.__version__, "python": platform.python_version()},
     )

@@ -62,6 +62,7 @@ class FeaturesCard(BaseModel):
     model_fingerprint: str
     model_card: dict[str, Any] = Field(default_factory=dict, description="What the model says of itself, in `model.json`.")
     images_per_second: float
+    extraction: str = Field(default="", description="Fingerprint of what decided them: parts of the same belong together.")
     versions: dict[str, str]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -20,7 +21,7 @@ from dino4cells.features.store import FeaturesCard, load_features_card
 from dino4cells.models.artifact import TrainedModel
 from dino4cells.steps.configuration import configuration_of
 from dino4cells.steps.inputs import check_output, job_inputs, required, trained_model
-from dino4cells.training.distributed import process_group
+from dino4cells.training.distributed import first_decides, process_group
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +36,11 @@ def extract(
     baselines: bool | None = None,
     processes: Processes | None = None,
     device: str = "auto",
+    reuse: bool = False,
 ) -> FeaturesCard:
     """Write the features of every cell of a table, in the table's order.
+
+    An extraction that was interrupted goes on with the parts of the table that are not finished.
 
     Args:
         model: URL of a model artifact, or of a checkpoint of DINO4Cells or DINO.
@@ -48,6 +52,7 @@ def extract(
         baselines: also write features of the untrained network and intensity statistics; `embedding.baselines` when None.
         processes: start a job of many processes; None extracts in this one (or in the job that it belongs to).
         device: `auto`, `cpu` or `cuda`.
+        reuse: complete features of the very same extraction that are at `output` are the result, and not extracted again.
 
     Raises:
         Dino4CellsError: what the user can fix.
@@ -70,15 +75,16 @@ def extract(
         config = _embedding(config, baselines=baselines)
     if processes is None:
         with process_group(device) as group:
-            if group.is_first:
-                check_output(output, overwrite)
+            # A job that lost a process when its features were complete has nothing left to do.
+            reuse = reuse or format_of(output) is not None or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+            first_decides(lambda: check_output(output, overwrite or (reuse and format_of(output) is None)))
             with _features_at(output, config, writes=group.is_first) as place:
-                return extract_features(trained, metadata, place, group, config, baselines=config.embedding.baselines)
+                baselines = config.embedding.baselines
+                return extract_features(trained, metadata, place, group, config, baselines=baselines, overwrite=overwrite, reuse=reuse)
     check_output(output, overwrite)
     with _features_at(output, config) as place:
-        if place != output:
-            storage.remove(place)  # of a job that was killed
         arguments = ["--model", storage.absolute(model), "--output", place, "--device", device, *job_inputs(config, data, overwrite)]
+        arguments += ["--reuse"] if place != output else []
         processes.launcher.run(JobSpec("extract", "dino4cells.features", tuple(arguments), processes.nodes, processes.per_node))
         return load_features_card(place)
 
@@ -91,17 +97,15 @@ def _embedding(config: Config, **changes: object) -> Config:
 
 @contextmanager
 def _features_at(output: str, config: Config, *, writes: bool = True) -> Iterator[str]:
-    """Where an extraction writes: `output`, or, where that is one file, a directory that becomes it and is gone afterwards."""
+    """Where an extraction writes: `output`, or, where that is one file, a directory that becomes it and is gone afterwards.
+
+    An extraction that was interrupted leaves its finished parts there, or all of them, and goes on from there.
+    """
     if format_of(output) is None:
         yield output
         return
     place = f"{output}.parts"
-    try:
-        yield place
-    except BaseException:
-        if writes:
-            storage.remove(place)
-        raise
+    yield place
     if not writes:
         return
     try:

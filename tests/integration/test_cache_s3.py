@@ -23,7 +23,7 @@ from dino4cells.data.metadata import read_metadata, read_table
 from dino4cells.data.packing import pack
 from dino4cells.data.source import image_source
 from dino4cells.data.strata import sample_order
-from dino4cells.features.extract import Rows
+from dino4cells.features.parts import Batches, Rows
 
 SECONDS = 0.02  # each answer is late by
 
@@ -52,7 +52,7 @@ def requests_for_the_table(store: SlowStore) -> int:
 
 
 def read_epoch(images: CellImages) -> dict[int, torch.Tensor]:
-    stream = Rows(0, len(images), batch_size=8)
+    stream = Batches([Rows(number=0, start=0, stop=len(images))], batch_size=8)
     batches = load_batches(images, stream, workers=0)
     return {index: image for batch in batches for index, image in zip(batch.index_B.tolist(), batch.images_BCHW, strict=True)}
 

@@ -162,23 +162,22 @@ def _fetch(ranges: Sequence[Range]) -> list[bytes | StorageError]:
     for indices in stores.values():
         patience = Patience(store_of(ranges[indices[0]][0]))
         while indices:
-            again: list[int] = []
-            failed: Exception | None = None
+            again: dict[int, Exception] = {}
             for index, content in zip(indices, _fetch_at_once([ranges[index] for index in indices]), strict=True):
                 if isinstance(content, bytes):
                     results[index] = content
                 elif may_pass(ranges[index][0], content):
-                    again.append(index)
-                    failed = content
+                    again[index] = content
                 else:
                     results[index] = explain(ranges[index][0], content)
                     if isinstance(results[index], StoreRefused):
                         raise results[index] from content  # type: ignore[misc]
-            if failed is not None:
-                wait(ranges[again[-1]][0], failed, patience)
+            if again:
+                first, error = next(iter(again.items()))
+                wait(ranges[first][0], error, patience, len(again))
             else:
                 patience.answered()
-            indices = again
+            indices = list(again)
     return results
 
 

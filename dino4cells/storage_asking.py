@@ -62,11 +62,11 @@ def _may_have_new_credentials(url: str, error: Exception) -> bool:
     return storage_s3.is_s3(url) and bool(REFUSED & codes_of(error)) and storage_s3.credentials_may_change()
 
 
-def wait(url: str, error: Exception, patience: Patience) -> None:
-    """Return when it is time to ask again after an error, or raise what is wrong."""
+def wait(url: str, error: Exception, patience: Patience, requests: int = 1) -> None:
+    """Return when it is time to repeat so many requests after an error, or raise what is wrong."""
     kind = kind_of(error)
     if kind is not None:
-        pause = patience.next_pause(kind, asked_pause(headers_of(error)))
+        pause = patience.next_pause(kind, asked_pause(headers_of(error)), requests)
     elif patience.has_renewed:
         pause = None
     else:

@@ -7,6 +7,7 @@ bounded in time, and does not heed Retry-After.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from typing import Any
 
@@ -14,7 +15,9 @@ from s3fs import S3FileSystem
 
 from dino4cells import storage_retry
 from dino4cells.storage_retry import WrongLength, asked_pause, count_repeat, kind_of, kind_of_answer, time_limit
+from dino4cells.storage_s3 import CONNECTIONS
 
+_MD5 = re.compile(r"[0-9a-f]{32}")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -31,6 +34,8 @@ class S3Client(S3FileSystem):  # type: ignore[misc]
     def __init__(self, *, generation: int = 0, **options: Any) -> None:
         super().__init__(**options)
         self.generation = generation
+        self.batch_size = CONNECTIONS  # at a time of one call: none waits for a connection while its time runs
+        self._etags_are_digests, self._doubted = True, dict[str, str | None]()
 
     async def set_session(self, refresh: bool = False, kwargs: Any = None) -> Any:
         """The client of botocore; every request that fails for the moment asks `_needs_retry`."""
@@ -61,9 +66,32 @@ class S3Client(S3FileSystem):  # type: ignore[misc]
         wanted = _length_of(answer.get("ContentRange")) if asked else announced
         if wanted is not None and len(content) != wanted:
             raise WrongLength(f"{len(content)} bytes came where {wanted} were announced")
+        if not asked:
+            self._compare(path, content, answer)
         if asked and start is not None and end is not None and len(content) > end - start:
             raise WrongLength(f"{len(content)} bytes came where {end - start} were asked for")
         return content
+
+    def _compare(self, path: str, content: bytes, answer: Any) -> None:
+        """Hold a whole object against its MD5, which most stores give as its ETag: a length that says too little cuts it unseen.
+
+        Not every ETag of this form is an MD5, so the same content is believed when it comes a second time.
+        """
+        digest = _digest_of(answer) if self._etags_are_digests else None
+        found = hashlib.md5(content, usedforsecurity=False).hexdigest() if digest else None
+        if found == digest:
+            return
+        if self._doubted.pop(path, None) != found:
+            self._doubted[path] = found
+            raise WrongLength(f"{len(content)} bytes came, of which the MD5 is not the store's {digest}")
+        self._etags_are_digests = False
+
+
+def _digest_of(answer: Any) -> str | None:
+    """The MD5 of an object that an answer gives as its ETag; None: that is another number, as for uploads in parts and some encryption."""
+    etag: str = answer.get("ETag", "").strip('"').lower()
+    encrypted = answer.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in answer
+    return etag if _MD5.fullmatch(etag) and not encrypted else None
 
 
 def _needs_retry(response: Any, attempts: int, caught_exception: BaseException | None, **_: Any) -> float | None:

@@ -68,7 +68,8 @@ def explain(url: str, error: BaseException, patience: Patience | None = None) ->
             what = ", ".join(part for part in (type(error).__name__, tried) if part)
             remedy = "AWS_ENDPOINT_URL" if storage_s3.is_s3(url) else "the address, and that it runs"
             return StoreUnavailable(f"{url}: {_address(url)} does not answer ({what}); check the network and {remedy}.")
-        what = ", ".join(part for part in (kind, reason, tried) if part)
+        why = "its answers break off" if kind == "cut" else f"{kind}, {reason}"
+        what = ", ".join(part for part in (why, tried) if part)
         return StoreUnavailable(f"{url}: {_address(url)} fails for the moment ({what}); run again when it is well.")
     if isinstance(error, FileNotFoundError):
         return MissingFileError(f"{url}: no such file or directory; check the path.")

@@ -172,12 +172,13 @@ class Patience:
         count_repeat("credentials read again")
         return 0.0
 
-    def next_pause(self, kind: str, asked: float = 0.0) -> float | None:
+    def next_pause(self, kind: str, asked: float = 0.0, requests: int = 1) -> float | None:
         """Seconds to wait before the next attempt, which is counted; None: there is none.
 
         Args:
             kind: of the fault that the last one ended with.
             asked: seconds for which the store asks.
+            requests: that will be repeated.
         """
         self.attempts += 1
         if kind not in ("connection", "timeout"):
@@ -185,7 +186,7 @@ class Patience:
         wait = pause(self.attempts, asked)
         if self.attempts >= ATTEMPTS or self.seconds + wait > self._budget():
             return None
-        count_repeat(kind)
+        count_repeat(kind, requests)
         if self.seconds > _TOLD_AFTER and not self._told:
             self._told = True
             logger.warning(
@@ -209,11 +210,11 @@ _counting = False
 _own: Path | None = None
 
 
-def count_repeat(kind: str) -> None:
-    """Count a request or an operation that is repeated."""
+def count_repeat(kind: str, times: int = 1) -> None:
+    """Count requests or operations that are repeated."""
     if path := os.environ.get(_FILE):
         with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:
-            file.write(f"{kind}\n")  # at once, so that lines of several processes do not mix
+            file.write(f"{kind}\n" * times)  # at once, so that lines of several processes do not mix
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from dino4cells.data.dataset import Batch, CellImages
 from dino4cells.data.fetching import Decoder, FetchedBatches
 from dino4cells.data.sampler import EpochAndIndex
+from dino4cells.errors import StorageError
 
 CPU = torch.device("cpu")
 AHEAD = 2
@@ -111,7 +112,11 @@ def _by_a_thread(images: CellImages, batches: Sampler[list[EpochAndIndex]], devi
 
 
 def _by_processes(processes: DataLoader[Batch]) -> Generator[Batch]:
-    yield from processes
+    try:
+        yield from processes
+    except StorageError as error:
+        # The loader raises an error of a process anew, with the traceback of that in its message.
+        raise type(error)(str(error).rstrip().rpartition(f"{type(error).__name__}: ")[2]) from error
 
 
 def _reading_processes(images: CellImages, batches: Sampler[list[EpochAndIndex]], workers: int, device: torch.device) -> DataLoader[Batch]:

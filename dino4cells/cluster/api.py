@@ -83,7 +83,7 @@ def connect(context: str = "") -> ApiClient:
             kubernetes_config.load_kube_config(context=context or None, client_configuration=configuration)
     except kubernetes_config.ConfigException as error:
         raise ConfigError(f"cluster: none is configured ({str(error).rstrip('.')}); set KUBECONFIG, or run inside a cluster.") from error
-    except (yaml.YAMLError, OSError, KeyError, TypeError, ValueError) as error:
+    except (yaml.YAMLError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"kubeconfig: cannot be read ({_plainly(error)}); see whether kubectl config view shows it.") from error
     configuration.retries = False  # repeating is done here, where it is counted
     return ApiClient(configuration)

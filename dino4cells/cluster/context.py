@@ -32,7 +32,7 @@ def namespace_of(namespace: str = "", context: str = "") -> str:
         return OWN_NAMESPACE.read_text().strip() if OWN_NAMESPACE.exists() else DEFAULT
     try:
         contexts, current = kubernetes_config.list_kube_config_contexts()
-    except (kubernetes_config.ConfigException, yaml.YAMLError, OSError, KeyError, TypeError):
+    except (kubernetes_config.ConfigException, yaml.YAMLError, OSError, KeyError, TypeError, AttributeError):
         return DEFAULT  # that there is no cluster is said where it is asked
     names = [item["name"] for item in contexts]
     if context and context not in names:

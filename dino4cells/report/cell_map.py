@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from sklearn.cluster import KMeans, MiniBatchKMeans
-from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from dino4cells.classify.neighbours import nearest
-from dino4cells.report.pictures import MOST_PORTRAITS, CellPictures, Portraits
-from dino4cells.report.projection import FeatureMap, project, stratified_sample
+from dino4cells.report.pictures import CellPictures, Portraits
+from dino4cells.report.projection import MOST_CELLS, FeatureMap, Nearest, lay_out, stratified_sample
 
 NEIGHBOURS = 10
 CLUSTERS = (2, 20)
@@ -73,19 +71,20 @@ def map_cells(
         rows: (N,) rows of the table of images; 0 … N − 1 when None.
         pictures: the images, or None.
     """
-    plane = project(features, labels)
-    order = np.random.default_rng(0).permutation(len(plane.rows))
-    plane = replace(plane, xy=plane.xy[order], rows=plane.rows[order])
-    drawn = normalize(np.asarray(features[plane.rows], dtype=np.float32), copy=False)
-    name, clusters = _clusters(drawn, labels)
+    random = np.random.default_rng(0)
+    layout = lay_out(features, labels, random.permutation(stratified_sample(np.asarray(labels), MOST_CELLS, random)))
+    plane = layout.plane
+    near: Nearest | None = layout.near
+    name, clusters = _clusters(layout.units_MD, labels)
     shown = frame.iloc[plane.rows].reset_index(drop=True).drop(columns=[name for name in LEFT_OUT if name in frame])
     shown[name] = clusters
-    some = stratified_sample(np.asarray(labels)[plane.rows], MOST_PORTRAITS, np.random.default_rng(0))
     portraits = None
     if pictures is not None:
+        some = layout.near.some
         portraits = pictures.portraits(plane.rows[some] if rows is None else rows[plane.rows[some]], some)
-        some = portraits.places
-    return CellMap(plane, shown, colour_by or name, _neighbours(drawn, some), portraits)
+        if len(portraits.places) < len(some):  # every neighbour has a picture
+            near = Nearest.among(portraits.places, layout.units_MD) if len(portraits.places) else None
+    return CellMap(plane, shown, colour_by or name, _neighbours(near), portraits)
 
 
 def _clusters(drawn: np.ndarray, labels: np.ndarray) -> tuple[str, list[str]]:
@@ -100,14 +99,13 @@ def _clusters(drawn: np.ndarray, labels: np.ndarray) -> tuple[str, list[str]]:
     return f"cluster of features ({count}-means)", [f"cluster {number + 1}" for number in place[codes]]
 
 
-def _neighbours(drawn: np.ndarray, some: np.ndarray) -> Neighbours | None:
-    count = min(NEIGHBOURS, len(some) - 1)
-    if count < 1:
+def _neighbours(near: Nearest | None) -> Neighbours | None:
+    if near is None or near.places.shape[1] < 2:
         return None
-    found, similarities = nearest(drawn, np.ascontiguousarray(drawn[some]), count + 1)
-    places = some[found]
+    count = min(NEIGHBOURS, near.places.shape[1] - 1)
+    places, similarities = near.places[:, : count + 1], near.similarities[:, : count + 1]
     # A cell is no neighbour of itself: where it is among the found it goes, else the last one goes.
-    itself = places == np.arange(len(drawn))[:, None]
+    itself = places == np.arange(len(places))[:, None]
     itself[~itself.any(axis=1), -1] = True
     kept = ~itself
-    return Neighbours(places[kept].reshape(-1, count), (1 - similarities[kept].reshape(-1, count)).clip(0, 2), len(some))
+    return Neighbours(places[kept].reshape(-1, count), (1 - similarities[kept].reshape(-1, count)).clip(0, 2), len(near.some))

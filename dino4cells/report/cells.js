@@ -62,15 +62,27 @@ function coloursOf(data) {
 
   function style(column) {
     if (column.kind === "number") {
-      const known = Array.from(column.numbers).filter(Number.isFinite).sort((a, b) => a - b);
+      const known = column.numbers.filter(Number.isFinite).sort();
       const low = known[Math.floor(0.01 * (known.length - 1))], high = known[Math.ceil(0.99 * (known.length - 1))];
-      return { values: column.numbers, low, high: high > low ? high : low + 1, scale: true };
+      return { low, high: high > low ? high : low + 1, scale: true };
     }
     const order = column.values.map((_, code) => code);
     const common = order.length <= MOST ? order : [...order].sort((a, b) => column.sizes[b] - column.sizes[a] || a - b).slice(0, MOST - 1);
     const rank = new Int32Array(order.length).fill(-1);
     [...common].sort((a, b) => a - b).forEach((code, place) => { rank[code] = place; });
     return { rank, kept: common.length };
+  }
+
+  // Of each cell the number of its look, and the looks; the last of them is that of a cell without a value, or with a rare one.
+  function looksOf(column, chosen) {
+    if (chosen.scale) {
+      const steps = data.scale.length, range = chosen.high - chosen.low;
+      const kinds = Uint16Array.from(column.numbers, (value) =>
+        Number.isFinite(value) ? Math.min(steps - 1, Math.max(0, Math.floor(((value - chosen.low) / range) * steps))) : steps);
+      return { kinds, looks: [...data.scale.map((colour) => ({ colour, marker: "circle" })), look(-1)] };
+    }
+    const kinds = Uint16Array.from(column.codes, (code) => (chosen.rank[code] < 0 ? chosen.kept : chosen.rank[code]));
+    return { kinds, looks: [...Array.from({ length: chosen.kept }, (_, rank) => look(rank)), look(-1)] };
   }
 
   const look = (rank) =>
@@ -80,11 +92,6 @@ function coloursOf(data) {
           colour: data.colours[rank % data.colours.length],
           marker: data.markers[Math.floor(rank / data.colours.length) % data.markers.length],
         };
-
-  const SHAPES = {
-    circle: "M6 1a5 5 0 1 0 .01 0z", triangle: "M6 1l5.5 10H.5z", square: "M1.5 1.5h9v9h-9z", diamond: "M6 0l5 6-5 6-5-6z",
-    star: "M6 0l1.6 4.2 4.4.2-3.4 2.8 1.2 4.4L6 9.1l-3.8 2.5 1.2-4.4L0 4.4l4.4-.2z",
-  };
 
   function swatch({ colour, marker }) {
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
@@ -97,5 +104,5 @@ function coloursOf(data) {
     return svg;
   }
 
-  return { style, look, swatch };
+  return { style, looksOf, look, swatch };
 }

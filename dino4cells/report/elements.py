@@ -35,9 +35,8 @@ def document(title: str, sections: Iterable[str], footer: str = "", scripts: Seq
 
     The browser itself is told that nothing may be loaded from elsewhere, and that these scripts alone may run.
     """
-    # Bokeh's WebGL part compiles its drawing commands from text (regl), which 'unsafe-eval' allows.
     run = [script.replace("</script", "<\\/script") for script in scripts]
-    allowed = " ".join([*(f"'sha256-{b64encode(sha256(script.encode()).digest()).decode('ascii')}'" for script in run), "'unsafe-eval'"])
+    allowed = " ".join(f"'sha256-{b64encode(sha256(script.encode()).digest()).decode('ascii')}'" for script in run)
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'" + (f"; script-src {allowed}" if run else "")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

@@ -1,45 +1,26 @@
-// The map of the features: Bokeh draws it; this fills in the data, shows the cell under the pointer, its neighbours, and the selected cells.
+// The map of the features. Bokeh has the axes and the tools: what is under the pointer, inside a lasso, moved, zoomed. `dots.js` paints the dots.
+// This shows the cell under the pointer, its neighbours, and the selected cells.
 
 (() => {
   const data = dataBlock("map-data");
   if (!data) return;
 
   const { count, x, y, columns, label, title, picture, facts } = cellsOf(data);
-  const { style, look, swatch } = coloursOf(data);
+  const { style, looksOf, look, swatch } = coloursOf(data);
 
-  Bokeh.embed.embed_item(dataBlock("map-drawing"), "map-figure").then(() => {
-    const drawn = Bokeh.documents[Bokeh.documents.length - 1];
-    const [plot, source, near, here, mapper, dots] = ["plot", "cells", "near", "here", "colours", "dots"].map((name) =>
-      drawn.get_model_by_name(name),
-    );
+  Bokeh.embed.embed_item(dataBlock("map-drawing"), "map-figure").then((views) => {
+    const [view] = views.roots, drawn = view.model.document;
+    const [plot, source, near, here] = ["plot", "cells", "near", "here"].map((name) => drawn.get_model_by_name(name));
     const tool = (name) => drawn.get_model_by_name(name);
-    const viridis = mapper.palette;
     const figure = byId("map-figure"), status = byId("map-card"), legend = byId("map-legend");
+
+    const dots = mapDots({ figure, view, source, rings: [{ at: near, diameter: 13, width: 1.6 }, { at: here, diameter: 17, width: 2.4 }], x, y });
 
     // ---- Colour by a column
 
-    const size = Math.min(9, Math.max(3.5, 260 / Math.sqrt(count)));
-    for (const glyph of [dots.glyph, dots.selection_glyph, dots.nonselection_glyph]) glyph.size = { value: size };
-
     function colourBy(column) {
       const chosen = style(column);
-      const shapes = new Array(count).fill("circle");
-      let values;
-      if (chosen.scale) {
-        values = chosen.values;
-        mapper.setv({ palette: viridis, low: chosen.low, high: chosen.high }, { silent: true });
-      } else {
-        values = new Float32Array(count);
-        for (let cell = 0; cell < count; cell++) {
-          const rank = chosen.rank[column.codes[cell]];
-          values[cell] = rank < 0 ? chosen.kept : rank;
-          shapes[cell] = look(rank).marker;
-        }
-        const palette = Array.from({ length: chosen.kept }, (_, rank) => look(rank).colour);
-        palette.push(data.pale);
-        mapper.setv({ palette, low: -0.5, high: chosen.kept + 0.5 }, { silent: true });
-      }
-      source.data = { x, y, value: values, shape: shapes };  // which draws everything anew, with the colours set above
+      dots.paintIn(looksOf(column, chosen));
       drawLegend(column, chosen);
       describeSelection();
     }
@@ -48,7 +29,7 @@
       legend.replaceChildren(element("h3", {}, column.name));
       if (chosen.scale) {
         const bar = element("div", { class: "scale" });
-        bar.style.background = `linear-gradient(to right, ${viridis.filter((_, place) => place % 32 === 0 || place === 255).map(css).join(", ")})`;
+        bar.style.background = `linear-gradient(to right, ${data.scale.filter((_, place) => place % 32 === 0 || place === data.scale.length - 1).join(", ")})`;
         const digits = (value) => Number(value.toPrecision(4)).toLocaleString("en-US");
         legend.append(bar, element("div", { class: "ends" }, element("span", {}, digits(chosen.low)), element("span", {}, digits(chosen.high))));
         legend.append(element("p", { class: "quiet" }, "From the 1st to the 99th percentile; pale: no number."));
@@ -70,8 +51,6 @@
       if (others > 0) list.append(element("li", { class: "others" }, swatch(look(-1)), element("span", {}, `${counted(others)} rarer values`)));
       legend.append(list);
     }
-
-    const css = (colour) => (typeof colour === "number" ? `#${(colour >>> 8).toString(16).padStart(6, "0")}` : colour);
 
     function placesWhere(holds) {
       const found = [];
@@ -136,6 +115,7 @@
     function selectionChanged() {
       const chosen = source.selected.indices;
       before = chosen;
+      dots.repaint();
       byId("map-selection").hidden = chosen.length === 0;
       byId("selection-copy").hidden = true;
       byId("selection-count").textContent = `${cells(chosen.length)} of ${counted(count)}`;
@@ -322,6 +302,5 @@
     reset();
     colourBy(label);
     use(window.matchMedia("(pointer: coarse)").matches ? "" : "lasso");
-    document.documentElement.dataset.map = "drawn";
   });
 })();

@@ -1,8 +1,9 @@
-"""The interactive map as a part of a page: the markup, the drawing (Bokeh, WebGL) and the data that `map.js` fills it with."""
+"""The interactive map as a part of a page: the markup, the drawing (Bokeh) and the data that `map.js` fills it with."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from base64 import b64encode
 
@@ -16,7 +17,6 @@ from dino4cells.report.projection import FeatureMap
 from dino4cells.report.text import data_block, escape
 
 HEIGHT = 590  # CSS pixels
-SCALE = "Viridis256"
 MODEL_ID = re.compile(r'"p(\d+)"')
 
 
@@ -27,6 +27,8 @@ def map_section(cells: CellMap, caption: str) -> str:
         cells: what is drawn.
         caption: text below the map.
     """
+    from bokeh.palettes import Viridis256
+
     names = [str(name) for name in cells.frame.columns]
     columns = packed_columns(cells.frame)
     coloured = [place for place, column in enumerate(columns) if column["kind"] == "number" or len(column.get("values", ())) > 1]  # type: ignore[arg-type]
@@ -44,6 +46,7 @@ def map_section(cells: CellMap, caption: str) -> str:
         "colours": COLOURS,
         "markers": MARKERS,
         "pale": PALE,
+        "scale": Viridis256,
         "portraits": _portraits(cells),
         "neighbours": _neighbours(cells),
     }
@@ -63,8 +66,9 @@ def map_section(cells: CellMap, caption: str) -> str:
         f'aria-label="{escape(cells.plane.method)} of the features of {len(cells.frame):,} cells"></div>'
         '<aside><div id="map-card" aria-live="polite"><p class="quiet">Point at a cell.</p></div>'
         '<div id="map-legend" role="group" aria-label="Values; each selects its cells"></div></aside></div>\n'
-        f'<p class="quiet" id="map-help">{escape(caption)} Point at a cell to see it; click it for its nearest neighbours; drag around '
-        "cells to select them. By keyboard: the arrow keys go from cell to cell, Enter shows its neighbours, Escape ends a selection.</p>\n"
+        f'<p class="quiet">{escape(caption)}</p>\n<p class="quiet" id="map-help">Point at a cell to see it; click it for its nearest '
+        "neighbours; drag around cells to select them. "
+        "By keyboard: the arrow keys go from cell to cell, Enter shows its neighbours, Escape ends a selection.</p>\n"
         '<noscript><p class="warnings">The map needs JavaScript, which this browser does not run.</p></noscript>\n'
         '<section id="map-neighbours" aria-labelledby="neighbours-title" hidden><h3 id="neighbours-title">Nearest neighbours</h3>'
         '<p class="quiet" id="neighbours-note"></p><ol class="gallery" id="neighbours-list"></ol></section>\n'
@@ -89,29 +93,25 @@ def map_caption(plane: FeatureMap) -> str:
 
 def drawing() -> dict[str, object]:
     """The figure as Bokeh's JSON, the same every time; it holds no data, which the script gives it."""
-    from bokeh.core.properties import field
     from bokeh.embed import json_item
-    from bokeh.models import BoxSelectTool, ColumnDataSource, HoverTool, LassoSelectTool, LinearColorMapper, PanTool, Range1d, TapTool
+    from bokeh.models import BoxSelectTool, ColumnDataSource, HoverTool, LassoSelectTool, PanTool, Range1d, TapTool
     from bokeh.models.tools import WheelZoomTool
     from bokeh.plotting import figure
-    from bokeh.transform import transform
 
     lasso, box, move = LassoSelectTool(name="lasso", continuous=False), BoxSelectTool(name="box"), PanTool(name="move")
     hover, tap = HoverTool(name="hover", tooltips=None), TapTool(name="tap")
     plot = figure(
-        name="plot", height=HEIGHT, sizing_mode="stretch_width", output_backend="webgl", toolbar_location=None, tools=[],
+        name="plot", height=HEIGHT, sizing_mode="stretch_width", toolbar_location=None, tools=[],
         background_fill_color=None, border_fill_color=None, outline_line_color=None, min_border=4, lod_threshold=None,
         x_range=Range1d(start=0, end=1), y_range=Range1d(start=0, end=1),
     )  # fmt: skip
     plot.add_tools(lasso, box, move, hover, tap, WheelZoomTool(name="wheel", modifiers="ctrl"))
     plot.axis.visible = False
     plot.grid.visible = False
-    colours = LinearColorMapper(name="colours", palette=SCALE, nan_color=PALE)
-    cells = ColumnDataSource({"x": [], "y": [], "value": [], "shape": []}, name="cells")
-    dots = plot.scatter(
-        "x", "y", source=cells, name="dots", marker=field("shape"), size=6, line_color=None, fill_color=transform("value", colours),
-        fill_alpha=0.8, selection_fill_alpha=1.0, nonselection_fill_alpha=0.12, nonselection_line_color=None,
-    )  # fmt: skip
+    cells = ColumnDataSource({"x": [], "y": []}, name="cells")
+    # Bokeh finds the dots that a tool hits, and paints none: it leaves out what has no angle. `dots.js` paints them, and much faster.
+    dots = plot.scatter("x", "y", source=cells, name="dots", marker="circle", angle=math.nan)
+    dots.selection_glyph = dots.nonselection_glyph = None
     hover.renderers = tap.renderers = lasso.renderers = box.renderers = [dots]
     for name, size, width in (("near", 13, 1.6), ("here", 17, 2.4)):
         rings = ColumnDataSource({"x": [], "y": []}, name=name)

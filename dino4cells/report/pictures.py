@@ -7,19 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.nn import functional as F
 
 from dino4cells.data.dataset import CellImages
 from dino4cells.report.cells import merge, stretch
 
-MOST_PORTRAITS = 5000
-"""Cells that a page shows small, at 1 to 2 KB each."""
-SIDE, SMALL_SIDE = 64, 48  # pixels; smaller where there are many
+SIDE, SMALL_SIDE = 64, 48  # pixels; smaller where there are many, at 1 to 2 KB each
 FEW_PORTRAITS = 2000
 SHEET_COLUMNS = 16
 READ_AT_ONCE = 64
@@ -83,14 +81,28 @@ def fitted(image_CHW: np.ndarray, side: int, largest: int | None = None) -> np.n
         side: pixels.
         largest: the length in pixels that becomes `side`, so that true sizes compare; the image's own longer side when None.
     """
-    pixels = torch.from_numpy(np.asarray(image_CHW, dtype=np.float32))[None]
-    scale = side / (largest or max(pixels.shape[2:]))
-    height, width = (min(side, max(1, round(length * scale))) for length in pixels.shape[2:])
-    resized = F.interpolate(pixels, (height, width), mode="area" if scale < 1 else "nearest")[0].numpy()
+    pixels = np.asarray(image_CHW, dtype=np.float32)
+    scale = side / (largest or max(pixels.shape[1:]))
+    height, width = (min(side, max(1, round(length * scale))) for length in pixels.shape[1:])
+    rows, columns = _taken(pixels.shape[1], height, scale < 1), _taken(pixels.shape[2], width, scale < 1)
+    resized = rows @ pixels @ columns.T / (rows.sum(axis=1)[:, None] * columns.sum(axis=1))
     canvas = np.zeros((len(resized), side, side), dtype=np.float32)
     top, left = (side - height) // 2, (side - width) // 2
     canvas[:, top : top + height, left : left + width] = resized
     return canvas
+
+
+@lru_cache(maxsize=64)
+def _taken(length: int, into: int, averaged: bool) -> np.ndarray:
+    """(into, length) float32, 0 or 1: which of a line's pixels each of `into` pixels is the mean of; one where they are not averaged.
+
+    For thousands of small pictures in turn: PyTorch's pooling would wake all its threads for each.
+    """
+    taken = np.zeros((into, length), dtype=np.float32)
+    for place in range(into):
+        first, last = place * length // into, -(-(place + 1) * length // into)
+        taken[place, first : last if averaged else first + 1] = 1
+    return taken
 
 
 def sheet_jpeg(tiles: Sequence[np.ndarray], columns: int, quality: int = 80) -> bytes:

@@ -12,7 +12,7 @@ def page_scripts(*, cell_map: bool, sheet: bool) -> list[str]:
         cell_map: whether it has the interactive map.
         sheet: whether it has the contact sheet.
     """
-    own = [name for name, wanted in (("cells.js", cell_map), ("map.js", cell_map), ("sheet.js", sheet)) if wanted]
+    own = [name for name, wanted in (("cells.js", cell_map), ("dots.js", cell_map), ("map.js", cell_map), ("sheet.js", sheet)) if wanted]
     if not own:
         return []
     return [*(_bokeh() if cell_map else []), "\n".join(_read(name) for name in ("page.js", *own))]
@@ -21,7 +21,7 @@ def page_scripts(*, cell_map: bool, sheet: bool) -> list[str]:
 def _bokeh() -> list[str]:
     from bokeh.resources import Resources
 
-    return [str(script) for script in Resources("inline", components=["bokeh", "bokeh-gl"], log_level="warn").js_raw]
+    return [str(script) for script in Resources("inline", components=["bokeh"], log_level="warn").js_raw]
 
 
 def _read(name: str) -> str:

@@ -73,7 +73,8 @@ fieldset.channels { display: flex; flex-wrap: wrap; gap: 4px 16px; border: 1px s
   padding: 4px 12px 7px; }
 fieldset.channels legend { color: var(--quiet); font-size: 13px; padding: 0 4px; }
 .atlas { display: grid; grid-template-columns: minmax(0, 1fr) 250px; gap: 18px; }
-#map-figure { min-height: 600px; border: 1px solid var(--line); border-radius: 8px; overflow: hidden; }
+#map-figure { position: relative; min-height: 600px; border: 1px solid var(--line); border-radius: 8px; overflow: hidden; }
+#map-dots { position: absolute; pointer-events: none; }
 .atlas aside { display: flex; flex-direction: column; gap: 12px; max-height: 602px; }
 #map-card { min-height: 200px; flex: 0 1 auto; overflow-y: auto; }
 #map-card canvas { border-radius: 6px; display: block; background: #000; }
@@ -137,7 +138,12 @@ footer { margin-top: 40px; color: var(--quiet); font-size: 13px; }
   figure, .facts div, .warnings li, tr { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
   .scroll { overflow: visible; }
-  .controls, .contents, .skip, #map-help { display: none; }
+  .controls, .contents, .skip, #map-help, #map-card > .quiet:only-child { display: none; }
+  #map-figure { min-height: 0; break-inside: avoid; }
+  #map-figure > :not(#map-dots) { display: none; }
+  #map-dots { position: static; display: block; width: 100% !important; height: auto !important; }
+  .atlas aside, #map-selection .scroll { max-height: none; }
+  #map-selection .scroll, #map-legend { overflow: visible; }
   details::details-content { content-visibility: visible; height: auto; }
 }
 """

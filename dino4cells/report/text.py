@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import html
 import json
-import re
 
-# Control characters, marks that change the direction of what follows, separators of lines: shown, not obeyed.
-UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+from dino4cells.printable import UNSEEN
 
 
 def visible(text: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -85,7 +86,7 @@ class Visit:
 
     def wait(self) -> None:
         """Until the map and the sheet are drawn."""
-        drawn = "() => document.documentElement.dataset.map === 'drawn' && document.documentElement.dataset.sheet === 'drawn'"
+        drawn = "() => ['map', 'sheet'].every((part) => !dataBlock(`${part}-data`) || document.documentElement.dataset[part] === 'drawn')"
         self.view.wait_for_function(drawn, timeout=WAIT)
         self.view.wait_for_function("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
 
@@ -291,6 +292,51 @@ def test_the_report_works_in_a_frame_that_allows_scripts_alone(visit: Callable[.
     assert page.text("#selection-count") == "12 cells of 60"
     page.view.locator("#selection-text").click()
     assert len(page.view.locator("#selection-copy textarea").input_value().splitlines()) == 1 + 12
+
+
+def test_on_paper_the_map_fits_and_keeps_its_dots_and_rings(visit: Callable[..., Visit]) -> None:
+    page = visit(color_scheme="dark")
+    page.view.locator("#map-figure").focus()
+    page.page.keyboard.press("ArrowRight")
+    page.page.keyboard.press("Enter")
+    page.view.evaluate("() => window.dispatchEvent(new Event('beforeprint'))")
+    page.page.emulate_media(media="print", color_scheme="dark")
+    page.page.set_viewport_size({"width": 640, "height": 900})
+    right = page.view.evaluate("() => document.getElementById('map-dots').getBoundingClientRect().right")
+    assert 500 < right <= 640
+    assert all(dots_of(page, colour) > 30 for colour in COLOURS[: len(HOSTILE)])
+    assert (pixels(page, "#map-figure").max(axis=2) < 80).sum() > 100  # rings, black on the white of paper
+    assert page.view.locator("#map-colour").is_hidden()
+
+
+def test_all_of_many_cells_are_painted_and_selected(visit: Callable[..., Visit], tmp_path: Path) -> None:
+    count, random = 20_000, np.random.default_rng(0)
+    codes = random.integers(3, size=count)
+    features = (np.eye(3)[codes] + random.normal(scale=0.1, size=(count, 3))) @ random.normal(size=(3, 8))
+    labels = np.asarray(["a", "b", "c"])[codes]
+    frame = pd.DataFrame({"label": labels, "well": [f"{code}-{cell % 4}" for cell, code in enumerate(codes)]})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "umap", None)
+        cells = map_cells(features, frame, labels, "label")
+    path = tmp_path / "many.html"
+    path.write_text(render_report(ReportData("Many", ["DNA"], labels, {}, "", cells=cells)), encoding="utf-8")
+    page = visit(path)
+    assert min(dots_of(page, colour) for colour in COLOURS[:3]) > 1000
+    page.drag((0.5, 0.01), (0.99, 0.01), (0.99, 0.99), (0.5, 0.99), (0.5, 0.02))
+    page.view.locator("#selection-count").wait_for(timeout=WAIT)
+    right = page.view.evaluate(
+        """() => {
+          const { start, end } = Bokeh.index.roots[0].model.x_range;
+          return Array.from(unpacked(dataBlock("map-data").x)).filter((value) => value > (start + end) / 2).length;
+        }"""
+    )
+    assert int(page.text("#selection-count").split()[0].replace(",", "")) == pytest.approx(right, rel=0.05)
+    assert "the CSV has all" in page.text("#selection-more")
+    selected = pixels(page, "#map-figure")
+    page.view.locator("#map-figure").press("Escape")
+    page.view.locator("#map-colour").select_option(label="well")
+    assert dots_of(page, COLOURS[6]) > 100
+    assert (pixels(page, "#map-figure") != selected).any()
 
 
 @pytest.mark.parametrize(

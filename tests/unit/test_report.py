@@ -19,7 +19,7 @@ from dino4cells.classify import CrossValidation, cross_validate, make_folds, sco
 from dino4cells.classify.batch_effect import batch_effect
 from dino4cells.classify.evaluation import NearestNotSame
 from dino4cells.classify.not_same import NotSameTask
-from dino4cells.report import FeatureMap, ReportData, map_cells, project, render_report
+from dino4cells.report import FeatureMap, ReportData, map_cells, project, projection, render_report
 from dino4cells.report.attention import Attention, AttentionExamples
 from dino4cells.report.cells import merge, stretch, stretch_limits
 from dino4cells.report.columns import packed_columns
@@ -28,7 +28,7 @@ from dino4cells.report.figures import batch_figure, confusion_figure, scores_fig
 from dino4cells.report.findings import about_batches, findings, largest_class_scores, most_confused, summarize_loss
 from dino4cells.report.map_figures import map_class_by_class
 from dino4cells.report.palette import COLOURS, MARKERS, channel_colours
-from dino4cells.report.pictures import fitted, sheet_jpeg
+from dino4cells.report.pictures import CellPictures, Portraits, fitted, sheet_jpeg
 from dino4cells.report.text import data_block, visible
 
 CLASSES = ("<b>G1</b> & S", "mitosis $x_", 'naïve "T"')
@@ -291,6 +291,30 @@ def test_neighbours_of_a_cell_are_its_likes_nearest_first_and_never_itself() -> 
     assert cells.neighbours.distances[0, 0] == pytest.approx(np.sort(1 - unit @ unit[0])[1], abs=1e-6)
     clusters = cells.frame["cluster of features (3-means)"].to_numpy()
     assert all(len(set(clusters[drawn == code])) == 1 for code in range(3))
+
+
+def test_neighbours_have_pictures_where_some_cells_have_none() -> None:
+    class Unreadable(CellPictures):
+        def portraits(self, rows: np.ndarray, places: np.ndarray) -> Portraits:
+            return Portraits(places[places % 2 == 0], 8, ())
+
+    features = np.random.default_rng(0).normal(size=(40, 6))
+    unreadable = Unreadable(None, ["DNA"], np.zeros((1, 2)))  # type: ignore[arg-type]
+    cells = map_cells(features, pd.DataFrame({"row": np.arange(40)}), np.asarray(["a"] * 40), pictures=unreadable)
+    assert cells.neighbours is not None
+    assert cells.neighbours.among == 20
+    assert (cells.neighbours.places % 2 == 0).all()
+
+
+def test_cells_beyond_those_that_umap_lays_out_lie_among_their_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = np.arange(120) % 3
+    features = np.eye(8)[codes] + np.random.default_rng(0).normal(scale=0.1, size=(120, 8))
+    monkeypatch.setattr(projection, "LAID_OUT", 60)
+    plane = project(features, codes.astype(str))
+    assert plane.method == "UMAP"
+    assert "UMAP laid out 60 of them" in plane.note
+    centres = np.stack([plane.xy[codes == code].mean(axis=0) for code in range(3)])
+    assert (np.linalg.norm(plane.xy[:, None] - centres, axis=2).argmin(axis=1) == codes).all()
 
 
 def test_a_plate_that_the_features_tell_is_called_a_batch_effect_and_one_that_follows_from_the_class_is_not() -> None:

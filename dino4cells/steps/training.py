@@ -7,14 +7,15 @@ from contextlib import ExitStack, contextmanager
 
 from dino4cells import storage
 from dino4cells.artifacts import is_complete, open_artifact
+from dino4cells.cluster.entry import leave
 from dino4cells.cluster.job import JobSpec, Processes
 from dino4cells.config import Config
 from dino4cells.data.metadata import Metadata, read_table
-from dino4cells.lease import Lease, held
+from dino4cells.lease import Lease, held, lease_url
 from dino4cells.models.artifact import KIND, ModelCard, load_card
 from dino4cells.steps.inputs import check_output, job_inputs, required
 from dino4cells.training.distributed import first_decides, process_group
-from dino4cells.training.fit import fit
+from dino4cells.training.fit import clean_up, fit
 
 
 def train(
@@ -47,12 +48,16 @@ def train(
     output = storage.absolute(required(output or config.model.output_dir, "model.output_dir", "--output", "where the model goes"))
     resume_directory = checkpoints or f"{output.rstrip('/')}.checkpoints"
     metadata = read_table(config, data)
-    if not overwrite and (finished := _finished(config, metadata, output)) is not None:
+    finished = None if overwrite else _finished(config, metadata, output)
+    # A lease beside it is of a run that overwrites it, or was killed when it cleaned up.
+    if finished is not None and (processes is not None or not storage.exists(lease_url(output))):
         return finished
     if processes is None:
-        with process_group(device) as group, _sole_writer(output, overwrite) as lease:
-            # Another run may have ended since, for whose lease this one has waited.
-            if not overwrite and (finished := _finished(config, metadata, output)) is not None:
+        with process_group(device, at_hang=leave) as group, _sole_writer(output, overwrite, complete=finished is not None) as lease:
+            finished = None if overwrite else _finished(config, metadata, output)
+            if finished is not None:
+                if group.is_first:
+                    clean_up(resume_directory)
                 return finished
             return fit(config, metadata, output, group, resume_directory=resume_directory, lease=lease)
     check_output(output, overwrite)
@@ -71,13 +76,19 @@ def _finished(config: Config, metadata: Metadata, output: str) -> ModelCard | No
 
 
 @contextmanager
-def _sole_writer(output: str, overwrite: bool) -> Iterator[Lease | None]:
-    """The output's lease, which the first process takes for all; None in the others, which are refused with it."""
+def _sole_writer(output: str, overwrite: bool, complete: bool) -> Iterator[Lease | None]:
+    """The output's lease, which the first process takes for all; None in the others, which are refused with it.
+
+    Args:
+        output, overwrite: as of `train`.
+        complete: the output is what was asked for, and its lease is taken to clean up alone.
+    """
     with ExitStack() as stack:
         taken: list[Lease] = []
 
         def take() -> None:
-            check_output(output, overwrite)
+            if not complete:
+                check_output(output, overwrite)
             taken.append(stack.enter_context(held(output)))
 
         first_decides(take)

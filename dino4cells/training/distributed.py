@@ -15,9 +15,13 @@ from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from dino4cells.errors import ConfigError, Dino4CellsError
+from dino4cells.training.presence import Limits, Presence, end_process
 
+# For a sum over processes, in which a process that hangs is found before (`presence`); less than a launcher waits for a line of log.
 TIMEOUT = timedelta(minutes=30)
 logger = logging.getLogger(__name__)
 Value = TypeVar("Value")
@@ -31,25 +35,36 @@ class ProcessGroup:
         rank: 0 … world_size − 1; rank 0 writes.
         local_rank: place on this machine, which is the number of its GPU.
         device: where this process computes.
+        presence: by which the others see what this process does; None where there are no others.
     """
 
     rank: int
     world_size: int
     local_rank: int
     device: torch.device
+    presence: Presence | None = None
 
     @property
     def is_first(self) -> bool:
         """True in the one process that writes files and draws progress."""
         return self.rank == 0
 
+    def doing(self, what: str) -> None:
+        """Tell the other processes what this one does from now on; nothing for what may take any time."""
+        if self.presence is not None:
+            self.presence.doing(what)
+
 
 @contextmanager
-def process_group(device: str = "auto") -> Iterator[ProcessGroup]:
+def process_group(
+    device: str = "auto", *, at_hang: Callable[[str], object] = end_process, limits: Limits | None = None
+) -> Iterator[ProcessGroup]:
     """Join the job that torchrun started (NCCL on GPUs, gloo on CPU), or be one process; leave it at the end.
 
     Args:
         device: `auto` (GPUs where there is one for each process of this machine), `cpu` or `cuda`.
+        at_hang: ends this process, and is given the reason, when one of the processes hangs (`presence`).
+        limits: of the time for which a process may give no sign of life; the usual ones when None.
 
     Raises:
         ConfigError: `cuda`, and fewer GPUs than processes.
@@ -62,12 +77,26 @@ def process_group(device: str = "auto") -> Iterator[ProcessGroup]:
         torch.cuda.set_device(here)
     elif world_size == 1:
         torch.set_num_threads(_available_cores())
-    if world_size > 1:
-        dist.init_process_group("nccl" if use_gpu else "gloo", timeout=TIMEOUT, device_id=here if use_gpu else None)
-    try:
+    if world_size == 1:
         yield ProcessGroup(rank, world_size, local_rank, here)
+        return
+    store, _, _ = next(rendezvous("env://", rank, world_size, timeout=TIMEOUT))
+    # Before the processes connect to each other, for which one may wait as well.
+    presence = Presence(rank, world_size, store.clone(), limits or Limits(), at_hang)
+    presence.start()
+    try:
+        dist.init_process_group(
+            "nccl" if use_gpu else "gloo",
+            store=PrefixStore("processes", store),
+            rank=rank,
+            world_size=world_size,
+            timeout=TIMEOUT,
+            device_id=here if use_gpu else None,
+        )
+        yield ProcessGroup(rank, world_size, local_rank, here, presence)
     finally:
-        if world_size > 1:
+        presence.leave()
+        if dist.is_initialized():
             dist.destroy_process_group()
 
 

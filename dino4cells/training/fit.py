@@ -135,9 +135,14 @@ def fit(
         if lease is not None:
             lease.confirm()
         _write(dino, card, config, _state(dino, log, identity, order, seen), log, output, lease)
-        clear_events(resume_directory)
-        checkpoints.clear(resume_directory)
+        clean_up(resume_directory)
     return card
+
+
+def clean_up(resume_directory: str) -> None:
+    """Delete what a run keeps beside its model until that is complete."""
+    clear_events(resume_directory)
+    checkpoints.clear(resume_directory)
 
 
 def _warn(order: Order, metadata: Metadata, processes: int) -> None:
@@ -199,8 +204,10 @@ def _run(
                 writer.save(_state(dino, log, identity, stream.order, seen))
 
         for number in range(1, len(stream) + 1):
+            group.doing(f"reading images after {seen:,}")
             with stop.waiting(save):
                 batch = next(batches)
+            group.doing(f"computing the step after {seen:,} images")
             log.note_failures(batch, len(images), config.max_bad_images)
             loss = dino.step(batch, seen)
             log.losses.append(loss)
@@ -242,6 +249,7 @@ def _run(
                 writer.wait()
                 raise stop.interrupted(seen, stream.total, resume_directory)
             progress.advance(stream.batch_size, note, record and {key: record[key] for key in SHOWN})
+        group.doing("")
     return seen
 
 

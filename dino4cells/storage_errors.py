@@ -44,6 +44,8 @@ def explain(url: str, error: BaseException, patience: Patience | None = None) ->
         error: as the storage raised it.
         patience: with which it was asked again, or None: once.
     """
+    if isinstance(error, StorageError):
+        return error
     is_path = is_local(url)
     codes = codes_of(error)
     said = (error.strerror if isinstance(error, OSError) else None) or str(error)

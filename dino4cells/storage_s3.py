@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 import dino4cells
-from dino4cells.errors import StorageError
+from dino4cells.errors import StorageError, StoreRefused
 from dino4cells.redaction import holds_secret
 
 CA_BUNDLE = "AWS_CA_BUNDLE"
@@ -40,11 +40,11 @@ def certificates() -> str | None:
     """The file of authorities whose certificates are trusted, which the environment names; None: those that botocore brings.
 
     Raises:
-        StorageError: there is no such file.
+        StoreRefused: there is no such file.
     """
     bundle = os.environ.get(CA_BUNDLE) or None
     if bundle and not os.path.exists(bundle):
-        raise StorageError(f"{CA_BUNDLE}: there is no file {bundle}; set it to a PEM file with the certificate of the store's authority.")
+        raise StoreRefused(f"{CA_BUNDLE}: there is no file {bundle}; set it to a PEM file with the certificate of the store's authority.")
     return bundle
 
 

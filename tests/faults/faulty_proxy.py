@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
+import ssl
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -110,12 +111,22 @@ class FaultyProxy:
 
 
 @contextlib.contextmanager
-def faulty_proxy(server: str) -> Iterator[FaultyProxy]:
-    """Runs a proxy in front of the server at a URL, in threads of this process."""
+def faulty_proxy(server: str, certificate: tuple[str, str] | None = None) -> Iterator[FaultyProxy]:
+    """Runs a proxy in front of the server at a URL, in threads of this process.
+
+    Args:
+        server: over HTTP.
+        certificate: files of a certificate and its key, or None: the proxy speaks plain HTTP too.
+    """
     proxy = FaultyProxy()
     handler = type("Handler", (_Handler,), {"proxy": proxy, "upstream": urlsplit(server).netloc})
     with _Server(("127.0.0.1", 0), handler) as listening:
-        proxy.url = f"http://127.0.0.1:{listening.server_port}"
+        proxy.url = f"{'https' if certificate else 'http'}://127.0.0.1:{listening.server_port}"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            # The handshake is left to the thread of its connection.
+            listening.socket = context.wrap_socket(listening.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=listening.serve_forever, args=[0.05], daemon=True).start()
         try:
             yield proxy

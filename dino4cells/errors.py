@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from dino4cells.printable import printable
 from dino4cells.redaction import redacted
 
 
@@ -11,13 +12,14 @@ class Dino4CellsError(Exception):
     """Base of all errors that a user can fix; the command line prints the message and exits with `exit_code`.
 
     Args:
-        sentence: the message; secrets in it are hidden, wherever it goes on to.
+        sentence: the message; secrets in it are hidden, wherever it goes on to, and names of files and labels, whoever chose them, move no
+            cursor and turn no text round.
     """
 
     exit_code = 2
 
     def __init__(self, sentence: str = "") -> None:
-        super().__init__(redacted(sentence))
+        super().__init__(printable(redacted(sentence), keep="\n"))
 
 
 class ConfigError(Dino4CellsError):

@@ -8,16 +8,17 @@ UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\
 """Control characters (the escapes of terminals among them), marks that change the direction of what follows, separators of lines."""
 
 
-def printable(text: str, longest: int | None = None) -> str:
+def printable(text: str, longest: int | None = None, *, keep: str = "") -> str:
     """The text with an escape such as `\\x1b` for every character that is obeyed and not seen.
 
     Args:
         text: of a file, a table or another program.
         longest: characters that are kept of it; all when None.
+        keep: control characters that stay, such as a line break of our own.
 
     Example:
         >>> print(printable("cell\\x1b[31m.png"))
         cell\\x1b[31m.png
     """
-    shown = UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    shown = UNSEEN.sub(lambda found: found[0] if found[0] in keep else found[0].encode("unicode_escape").decode(), text)
     return shown if longest is None or len(shown) <= longest else f"{shown[: longest - 1]}…"

@@ -27,6 +27,7 @@ from dino4cells.classify.classifier import TrainedClassifier, load_classifier
 from dino4cells.classify.feature_kind import FeatureKind
 from dino4cells.classify.results import with_predictions
 from dino4cells.errors import ArtifactError, ConfigError
+from dino4cells.printable import printable
 
 TRUSTED: tuple[str, ...] = ()
 """Types in a `.skops` file that are built beside those of scikit-learn and numpy that skops knows: none."""
@@ -142,14 +143,21 @@ def load_saved(url: str, kind: str = "linear") -> SavedHead | SavedJudge | Train
         taken = FeatureKind.model_validate(metrics["features"])
     except ValidationError as error:
         raise ArtifactError(f"{url}/{judges.METRICS}: cannot be used ({str(error).splitlines()[0]}); classify again.") from error
-    return SavedJudge(url, artifact.fingerprint, _pipeline(artifact.read_bytes(name), storage.join(url, name)), taken)
+    return SavedJudge(url, artifact.fingerprint, pipeline_of(artifact.read_bytes(name), storage.join(url, name)), taken)
 
 
-def _pipeline(content: bytes, url: str) -> Pipeline:
+def pipeline_of(content: bytes, url: str) -> Pipeline:
+    """The classifier in a `.skops` file that was read from `url`.
+
+    Raises:
+        ArtifactError: it is damaged, or would build what is no classifier.
+    """
     try:
         model = skops.io.loads(content, trusted=list(TRUSTED))
     except UntrustedTypesFoundException as error:
         raise ArtifactError(f"{url}: holds something else than a classifier of scikit-learn ({error}) and is not read.") from error
+    except Exception as error:  # damage comes to light wherever skops stumbles over it
+        raise ArtifactError(f"{url}: the classifier is damaged ({printable(str(error), 200)}); classify again.") from error
     if not isinstance(model, Pipeline):
         raise ArtifactError(f"{url}: holds a {type(model).__name__} where a fitted classifier is needed; classify again.")
     return model

@@ -62,6 +62,9 @@ class ModelConfig(Section):
     )
 
     root: str | None = Field(default=None, description="Directory or URL that the metadata's file names start from.")
+    files_outside_root: bool = Field(
+        default=False, description="Whether the metadata may name files outside root, by absolute paths, `..` or URLs."
+    )
     data_path: str | None = Field(default=None, description="Metadata (CSV), path or URL.")
     output_dir: str | None = Field(default=None, description="Where the model artifact goes, path or URL.")
     datatype: Literal["HPA", "HPABalanced", "CellPainting"] = Field(default="HPA", description="Layout of the metadata, draw of samples.")

@@ -17,6 +17,10 @@ _DEEPEST = 20
 """Levels of keys and lists; a configuration needs five."""
 
 
+_MOST_VALUES = 20_000
+"""Keys and values, those that aliases repeat counted each time; a configuration needs some hundreds."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a value was given: a line of a file, or an option without a line."""
@@ -97,12 +101,18 @@ class _Reader:
         self.document = Document()
         self._where = where
         self._open: list[yaml.Node] = []
+        self._values = 0
 
     def value(self, node: yaml.Node, path: Path) -> object:
         if any(node is opened for opened in self._open):
             raise ConfigError(f"{self._place(node)}: {'.'.join(path)} contains itself through an alias; write the values out")
         if len(path) > _DEEPEST:
             raise ConfigError(f"{self._place(node)}: {'.'.join(path[:8])}… is nested too deeply; close every bracket")
+        self._values += 1
+        if self._values > _MOST_VALUES:
+            raise ConfigError(
+                f"{self._place(node)}: this is more than a configuration holds ({_MOST_VALUES:,} values); repeat less by aliases"
+            )
         self._open.append(node)
         try:
             if isinstance(node, yaml.MappingNode):

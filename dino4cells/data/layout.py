@@ -32,6 +32,7 @@ class Layout(BaseModel):
         datatype: as `model.datatype`.
         file_pattern: as `model.file_pattern`.
         mask: as `model.mask`.
+        files_outside_root: as `model.files_outside_root`.
 
     Example:
         >>> Layout(file_pattern="{plate}/{well}_{channel}.tif").columns
@@ -43,6 +44,7 @@ class Layout(BaseModel):
     datatype: Literal["HPA", "HPABalanced", "CellPainting"] = "HPA"
     file_pattern: str | None = None
     mask: Literal["drop", "ignore", "apply"] = "drop"
+    files_outside_root: bool = False
 
     @classmethod
     def of(cls, model: ModelConfig) -> Layout:
@@ -51,7 +53,7 @@ class Layout(BaseModel):
         Raises:
             ConfigError: the file pattern cannot be read, or does not go with strips.
         """
-        layout = cls(datatype=model.datatype, file_pattern=model.file_pattern, mask=model.mask)
+        layout = cls(datatype=model.datatype, file_pattern=model.file_pattern, mask=model.mask, files_outside_root=model.files_outside_root)
         pattern = model.file_pattern
         if pattern is None:
             return layout

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
 import hashlib
 import io
 import itertools
 import warnings
 from collections.abc import Sequence
-from csv import reader as csv_reader
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,12 +21,16 @@ import pyarrow.compute as pc
 from dino4cells import storage
 from dino4cells.cache import Cache
 from dino4cells.config import Config, ModelConfig
+from dino4cells.data.containment import first_outside, first_with_control_character
 from dino4cells.data.layout import CHANNEL, CHANNEL_WIDTH, FILE, IMAGE_NAME, Layout
 from dino4cells.data.shards import CARD, PackedImages, Shards
 from dino4cells.errors import ConfigError, DataError
+from dino4cells.printable import printable
 
 METADATA_FILE = "metadata.csv"
 CHANNELS_FILE = "channels.txt"
+LONGEST_SHOWN = 200
+"""Characters of a table's cell that messages show."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +124,7 @@ def read_metadata(data: str, root: str | None = None, layout: Layout | None = No
         cache: keeps images that come from a store.
 
     Raises:
-        DataError: no CSV there, no rows, no column that names the files, or an empty cell in it (with its line).
+        DataError: no CSV there, no rows, no column that names the files, an empty cell in it, or a file outside `root` (with its line).
         StorageError: the URL cannot be reached.
     """
     layout = layout or Layout()
@@ -133,9 +137,12 @@ def read_metadata(data: str, root: str | None = None, layout: Layout | None = No
     content = storage.read_bytes(source)
     directory = root or storage.parent(source)
     frame = _parse(content, source, layout)
+    is_packed = storage.exists(storage.join(directory, CARD))
+    if not is_packed:  # whose names are looked up and never opened
+        _check_files(layout, frame, content, source, directory)
     channels = _read_channels(directory) or _read_channels(storage.parent(source))
     fingerprint = hashlib.sha256(content + repr(channels).encode()).hexdigest()
-    shards = Shards.read_index(directory, cache) if storage.exists(storage.join(directory, CARD)) else None
+    shards = Shards.read_index(directory, cache) if is_packed else None
     return Metadata(frame, source, directory, channels, fingerprint, layout, shards, cache)
 
 
@@ -173,8 +180,9 @@ def _parse(content: bytes, source: str, layout: Layout) -> pd.DataFrame:
             # Only an empty cell is missing: 'NA' and 'None' are class names somewhere.
             text = dict.fromkeys((FILE, IMAGE_NAME, "ID", *layout.columns, *([CHANNEL_WIDTH] if layout.has_strips else [])), str)
             frame = pd.read_csv(io.BytesIO(content), dtype=text, keep_default_na=False, na_values=[""], low_memory=False, index_col=False)
-    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DataError(f"{source}: not a CSV that can be read ({str(error).strip()}); save it as comma-separated UTF-8 text.") from error
+    except (ValueError, LookupError, OverflowError, pd.errors.ParserWarning) as error:  # pandas' errors are ValueErrors
+        reason = printable(" ".join(str(error).split()), LONGEST_SHOWN)
+        raise DataError(f"{source}: not a CSV that can be read ({reason}); save it as comma-separated UTF-8 text.") from error
     purpose = "the image of each cell" if layout.file_pattern is None else f"model.file_pattern '{layout.file_pattern}'"
     for column in layout.columns:
         if column not in frame.columns:
@@ -193,6 +201,21 @@ def _parse(content: bytes, source: str, layout: Layout) -> pd.DataFrame:
     return frame
 
 
+def _check_files(layout: Layout, frame: pd.DataFrame, content: bytes, source: str, directory: str) -> None:
+    """Refuse names that no file has, and, where it is not allowed, those of files outside of the images' directory."""
+    files = layout.files(frame)
+    if (row := first_with_control_character(files)) is not None:
+        what = "has a control character in it and is no name of a file; correct the row, or delete it"
+    elif not layout.files_outside_root and (row := first_outside(directory, files)) is not None:
+        what = (
+            f"is not below {directory}, where the images are; correct it, set model.root to a directory that is above all images, or "
+            "set model.files_outside_root to true"
+        )
+    else:
+        return
+    raise DataError(f"{source}, line {_line(content, row)}: the file '{printable(files[row].as_py(), LONGEST_SHOWN)}' {what}.")
+
+
 def _widths(cells: pd.Series, content: bytes, source: str) -> pd.Series:
     """The column `channel_width` as whole numbers of pixels."""
     widths = pd.to_numeric(cells, errors="coerce")
@@ -209,9 +232,12 @@ def _widths(cells: pd.Series, content: bytes, source: str) -> pd.Series:
 
 def _line(content: bytes, row: int) -> int:
     """Line of a row as an editor counts: blank lines and line breaks in quotes included; the last line of a row that has many."""
-    rows = csv_reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+    rows = csv.reader(io.StringIO(content.decode("utf-8-sig", "replace"), newline=""))
     filled = (rows.line_num for cells in rows if cells)
-    return next(itertools.islice(filled, row + 1, None), rows.line_num)
+    try:
+        return next(itertools.islice(filled, row + 1, None), rows.line_num)
+    except csv.Error:  # a cell of more than 131,072 characters
+        return row + 2
 
 
 def _read_channels(directory: str) -> tuple[str, ...] | None:

@@ -34,7 +34,7 @@ def decode_npy(content: bytes) -> NDArray[np.generic]:
         raise ValueError("the NPY is damaged: its header cannot be read") from error
     if dtype.hasobject or dtype.fields:
         raise ValueError(f"NPY of type {dtype}, which holds no numbers alone; save an array of uint8, uint16 or float32")
-    if len(shape) not in (2, 3) or min(shape) < 1:
+    if len(shape) not in (2, 3) or not all(type(side) is int and side > 0 for side in shape):
         raise ValueError(f"NPY of shape {shape}; channels × height × width is expected")
     count = math.prod(shape)
     if len(content) - stream.tell() < count * dtype.itemsize:

@@ -121,7 +121,8 @@ class Shards:
             card = PackCard.model_validate_json(storage.read_bytes(storage.join(url, CARD)))
             columns = ["row", "file", "shard", "offset", "size", "crc32", "error"]
             index = pq.read_table(io.BytesIO(storage.read_bytes(storage.join(url, INDEX))), columns=columns).combine_chunks()
-        except (ValidationError, MissingFileError, pa.ArrowInvalid, KeyError) as error:
+            _check_index(index)
+        except (ValidationError, MissingFileError, pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise ArtifactError(f"{url}: its {CARD} or {INDEX} is missing or cannot be read; pack the images again.") from error
         pa.default_memory_pool().release_unused()  # the file, and what it was unpacked into
         row_M = _numbers(index["row"])
@@ -267,6 +268,22 @@ class PackedImages:
 
     def _missing(self, file: str) -> StorageError:
         return MissingFileError(f"{file}: no such file among those packed in {self.shards.url}; check the name, or pack the images again.")
+
+
+def _check_index(index: pa.Table) -> None:
+    """Refuse an index of other types, or one that leads before the beginning of a shard, or behind what a shard can hold.
+
+    Raises:
+        ValueError: it does.
+    """
+    if any(not index.schema.field(name).type.equals(SCHEMA.field(name).type) for name in index.column_names):
+        raise ValueError("other types of columns")
+    for name in ("row", "shard", "offset", "size"):
+        column = index[name]
+        if column.null_count or (len(column) and pc.min(column).as_py() < 0):
+            raise ValueError(f"a {name} is missing or negative")
+    if index["file"].null_count or index["crc32"].null_count:
+        raise ValueError("a name or a checksum is missing")
 
 
 def shard_name(number: int) -> str:

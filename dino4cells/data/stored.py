@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dino4cells import storage
 from dino4cells.cache import Cache
+from dino4cells.data.containment import check_channel_names
 from dino4cells.data.images import MAX_CHANNELS, Picture, decode_picture, to_unit_range
 from dino4cells.data.layout import CHANNEL, CHANNEL_WIDTH, Layout
 from dino4cells.data.metadata import Metadata
@@ -63,6 +64,8 @@ class StoredImages:
                 f"{metadata.source}, cell {split + 1} ({stored.urls[split]}): each channel has its own file, and nobody says how the "
                 "channels are called; name them in model.channels, or in channels.txt, one a line."
             )
+        if stored.names is not None and metadata.has_file_per_channel:
+            check_channel_names(stored.names, metadata.source)
         return stored
 
     def __len__(self) -> int:

@@ -7,6 +7,7 @@ for channels.
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zlib
 from xml.etree import ElementTree
@@ -31,6 +32,7 @@ _STUMBLES = (
     TypeError,
     AttributeError,
     AssertionError,
+    SyntaxError,
     OSError,
     struct.error,
     zlib.error,
@@ -82,8 +84,8 @@ def _series(file: tifffile.TiffFile, content: bytes) -> tuple[NDArray[np.generic
     _check_size(first, len(alike))
     try:
         if len(alike) > 1 and first.axes == "YX":  # pages that were written one at a time
-            return np.stack([other.asarray() for other in alike]), "IYX", inverted
-        return first.asarray(), first.axes, inverted
+            return np.stack([_pixels(other) for other in alike]), "IYX", inverted
+        return _pixels(first), first.axes, inverted
     except ValueError as error:
         if "imagecodecs" not in str(error):
             raise
@@ -97,6 +99,35 @@ def _series(file: tifffile.TiffFile, content: bytes) -> tuple[NDArray[np.generic
         name = tifffile.COMPRESSION(page.compression).name
         raise NotAnImage(f"the TIFF is compressed by {name}; save it uncompressed or with deflate, or install dino4cells[tiff]")
     return whole.reshape(first.shape), first.axes, inverted and whole.dtype == np.uint16
+
+
+def _pixels(series: tifffile.TiffPageSeries) -> NDArray[np.generic]:
+    """The pixels of a series; where they are stored in pieces, all of them must be there."""
+    pages = [page for page in series.pages if page is not None]
+    if series.dataoffset is not None or series.keyframe.is_contiguous:
+        whole: NDArray[np.generic] = series.asarray()
+        return whole
+    return np.stack([_put_together(page, series.keyframe) for page in pages]).reshape(series.shape)
+
+
+def _put_together(page: tifffile.TiffPage | tifffile.TiffFrame, whole: tifffile.TiffPage) -> NDArray[np.generic]:
+    """A page, of which `whole` has the sizes, of its strips or tiles; tifffile would leave what was in memory in place of missing ones."""
+    if len(page.dataoffsets) != math.prod(whole.chunked):
+        raise ValueError(f"it has {len(page.dataoffsets):,} strips or tiles where {math.prod(whole.chunked):,} are needed")
+    result, found = np.zeros(whole.shaped, whole.dtype), 0
+    for piece, (sample, depth, row, column, _), shape in page.segments(maxworkers=1):
+        place = result[sample, depth : depth + shape[0], row : row + shape[1], column : column + shape[2]]
+        if piece is None:  # a piece that is said to be empty
+            place[...] = whole.nodata
+        else:
+            piece = piece[: whole.imagedepth - depth, : whole.imagelength - row, : whole.imagewidth - column]
+            if piece.shape != place.shape:
+                raise ValueError("a strip or a tile of it has another size than it should")
+            place[...] = piece
+        found += place.size
+    if found != result.size:
+        raise ValueError("strips or tiles of it are missing")
+    return result
 
 
 def _check_size(series: tifffile.TiffPageSeries, count: int) -> None:

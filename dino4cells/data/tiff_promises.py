@@ -20,7 +20,7 @@ def check_pages(content: bytes) -> None:
 
     Raises:
         TooManyPages: it is longer than `MAX_PAGES`.
-        ValueError: it goes in a ring.
+        ValueError: it goes in a ring, or leads out of the file, where tifffile would follow what it finds there.
     """
     order = "<" if content[:1] == b"I" else ">"
     is_big = content[2:4] in (b"\x2b\0", b"\0\x2b")
@@ -29,14 +29,17 @@ def check_pages(content: bytes) -> None:
     place = 8 if is_big else 4
     while place + link.size <= len(content):
         (page,) = link.unpack_from(content, place)
-        if page == 0 or page + count.size > len(content):
+        if page == 0:
             return
         if page in seen:
             raise ValueError("its pages follow each other in a ring")
         seen.add(page)
         if len(seen) > MAX_PAGES:
             raise TooManyPages(f"the TIFF has more than {MAX_PAGES:,} pages, which are no channels of one image")
+        if page + count.size > len(content):
+            break
         place = page + count.size + count.unpack_from(content, page)[0] * entry.size
+    raise ValueError("the list of its pages is cut off")
 
 
 def check_ome(xml: str) -> None:

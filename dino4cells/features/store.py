@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -24,6 +25,7 @@ from dino4cells.data.layout import Layout
 from dino4cells.errors import ArtifactError, DataError
 from dino4cells.features.profiling import Profiling
 from dino4cells.features.published import LabelColumns, is_features_file, named_columns, read_features_file
+from dino4cells.printable import printable
 
 KIND = "features"
 CARD = "features.json"
@@ -154,7 +156,8 @@ def read_metadata_columns(artifact: Artifact, card: FeaturesCard) -> pd.DataFram
         ArtifactError: fewer rows than the card announces.
     """
     names = column_names(artifact, PART, PREFIX)
-    tables = [file.read(names).to_pandas() for file in _files(artifact, PART)]
+    with _whole(artifact):
+        tables = [file.read(names).to_pandas() for file in _files(artifact, PART)]
     frame = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     if len(frame) != card.rows:
         raise _other_rows(artifact, len(frame), card.rows)
@@ -164,7 +167,7 @@ def read_metadata_columns(artifact: Artifact, card: FeaturesCard) -> pd.DataFram
 
 def column_names(artifact: Artifact, part: str, prefix: str) -> list[str]:
     """Names of the columns that begin so, in the files whose names begin with `part`."""
-    with closing(_files(artifact, part)) as files:
+    with _whole(artifact), closing(_files(artifact, part)) as files:
         first = next(files, None)
         return [name for name in first.schema_arrow.names if name.startswith(prefix)] if first is not None else []
 
@@ -172,12 +175,13 @@ def column_names(artifact: Artifact, part: str, prefix: str) -> list[str]:
 def pieces(artifact: Artifact, part: str, prefix: str) -> Iterator[NDArray[np.float32]]:
     """The numbers of some rows after the other (rows, columns): as `column_names` names them."""
     columns = column_names(artifact, part, prefix)
-    for file in _files(artifact, part):
-        for batch in file.iter_batches(ROWS_PER_GROUP, columns=columns, use_threads=False):
-            piece = np.empty((batch.num_rows, batch.num_columns), np.float32)
-            for place, column in enumerate(batch.columns):
-                piece[:, place] = column.to_numpy(zero_copy_only=False)
-            yield piece
+    with _whole(artifact):
+        for file in _files(artifact, part):
+            for batch in file.iter_batches(ROWS_PER_GROUP, columns=columns, use_threads=False):
+                piece = np.empty((batch.num_rows, batch.num_columns), np.float32)
+                for place, column in enumerate(batch.columns):
+                    piece[:, place] = column.to_numpy(zero_copy_only=False)
+                yield piece
 
 
 def _card(artifact: Artifact) -> FeaturesCard:
@@ -216,6 +220,16 @@ def _other_rows(artifact: Artifact, found: int, announced: int) -> ArtifactError
     return ArtifactError(f"{artifact.url}: holds {found} rows and announces {announced}; extract the features again.")
 
 
+@contextmanager
+def _whole(artifact: Artifact) -> Iterator[None]:
+    """Inside, a file that Parquet cannot read is an error that names the features."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = printable(str(error).partition("\n")[0], 200)
+        raise ArtifactError(f"{artifact.url}: a file of these features cannot be read ({reason}); extract the features again.") from error
+
+
 def _files(artifact: Artifact, prefix: str) -> Generator[pq.ParquetFile]:
     """The files whose names begin so, one open at a time: there may be more of them than a process may open."""
     for name in artifact.names:
@@ -227,7 +241,8 @@ def _files(artifact: Artifact, prefix: str) -> Generator[pq.ParquetFile]:
 
 def _matrix(artifact: Artifact, part: str, prefix: str, rows: int) -> NDArray[np.float32]:
     """All numbers (rows, columns); their table is never held twice."""
-    found = sum(file.metadata.num_rows for file in _files(artifact, part))
+    with _whole(artifact):
+        found = sum(file.metadata.num_rows for file in _files(artifact, part))
     if found != rows:
         raise _other_rows(artifact, found, rows)
     matrix, first = np.empty((rows, len(column_names(artifact, part, prefix))), np.float32), 0

@@ -291,8 +291,7 @@ def test_a_finished_directory_is_replaced_on_demand_alone(loose: str, tmp_path: 
     with pytest.raises(ArtifactError, match=r"packed: holds a finished result already; choose another output, or pass --overwrite"):
         packed(loose, tmp_path / "packed")
     frame = pd.read_csv(Path(loose, "metadata.csv")).head(8)
-    frame["file"] = [f"{loose}/{name}" for name in frame["file"]]
-    (tmp_path / "other").mkdir()
+    shutil.copytree(loose, tmp_path / "other")
     frame.to_csv(tmp_path / "other" / "metadata.csv", index=False)
     metadata = packed(str(tmp_path / "other"), tmp_path / "packed", overwrite=True)
 

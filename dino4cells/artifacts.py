@@ -50,6 +50,11 @@ def is_complete(url: str) -> bool:
     return storage.exists(storage.join(url, MANIFEST))
 
 
+def finished_already(url: str) -> ArtifactError:
+    """The error where a result would replace another one that nobody wants replaced."""
+    return ArtifactError(f"{url}: holds a finished result already; choose another output, or pass --overwrite to replace it.")
+
+
 class ArtifactWriter:
     """Writes an artifact; leaving the block without an exception publishes what is left and, last, the manifest.
 

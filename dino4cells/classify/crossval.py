@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from dino4cells.classify.calibration import Calibration, fit_temperatures, probabilities_of
+from dino4cells.classify.kept import Arrays, Kept
 from dino4cells.classify.knn import nearest_neighbours, predict_by_neighbours
 from dino4cells.classify.metrics import Scores, score
 from dino4cells.classify.probe import linear_probe
@@ -101,6 +103,7 @@ def cross_validate(
     standardize: bool = False,
     class_weights: ClassWeights = "none",
     probabilities: bool = False,
+    kept: Kept | None = None,
 ) -> CrossValidation:
     """Judge features with one classifier on the given folds. Nothing here is random: the seed is in the folds.
 
@@ -113,6 +116,7 @@ def cross_validate(
         standardize: as in `fit_classifier`; the scale is that of the training fold.
         class_weights: as in `fit_classifier`.
         probabilities: also give the linear probe's, calibrated on cells that are not those of their fold.
+        kept: folds that an interrupted run has judged already; nothing is kept when None.
 
     Raises:
         DataError: The shapes disagree or a feature is not finite.
@@ -131,18 +135,20 @@ def cross_validate(
         )
     names = np.asarray(labels, dtype=np.str_)
     classes = tuple(str(name) for name in np.unique(names[folds.kept]))
-    judge = _Judge(rows, names, classifier, neighbours, standardize, class_weights)
+    judge, kept = _Judge(rows, names, classifier, neighbours, standardize, class_weights), kept or Kept()
     predictions = np.zeros_like(names)
     logits_NK = np.full((len(names), len(classes)), np.nan, np.float32) if probabilities and classifier == "linear" else None
     with _threads_for(rows):
-        for train, test in folds:
-            predictions[test], fitted = judge.predicted(train, test)
-            if logits_NK is not None and fitted is not None:
-                logits_NK[test] = _log_probabilities(fitted, rows[test], classes)
+        asked = classes if logits_NK is not None else None
+        for number, (train, test) in enumerate(folds):
+            found = kept.arrays(f"fold-{number}", partial(judge.fold, train, test, asked))
+            predictions[test] = found["predictions"]
+            if logits_NK is not None:
+                logits_NK[test] = found["logits"]
         validation = np.flatnonzero(folds.assignment == VALIDATES)
         if logits_NK is not None and len(validation):
-            fitted = judge.fitted(np.flatnonzero(folds.assignment == TRAINS))
-            logits_NK[validation] = _log_probabilities(fitted, rows[validation], classes)
+            found = kept.arrays("validation", partial(judge.fold, np.flatnonzero(folds.assignment == TRAINS), validation, classes))
+            logits_NK[validation] = found["logits"]
     calibrated, calibration = _calibrated(logits_NK, names, classes, folds) if logits_NK is not None else (None, None)
     return CrossValidation(
         classifier=classifier,
@@ -171,6 +177,13 @@ class _Judge:
     def fitted(self, train: np.ndarray) -> Pipeline:
         """The linear probe that `fit_classifier` gives."""
         return fit_classifier(self.rows_ND[train], self.names_N[train], "linear", class_weights=self.class_weights)
+
+    def fold(self, train: np.ndarray, test: np.ndarray, classes: tuple[str, ...] | None) -> Arrays:
+        """`predictions` for the cells of a fold, and `logits` where the classes are given."""
+        predictions, fitted = self.predicted(train, test)
+        if classes is None or fitted is None:
+            return {"predictions": predictions}
+        return {"predictions": predictions, "logits": _log_probabilities(fitted, self.rows_ND[test], classes)}
 
     def predicted(self, train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, Pipeline | None]:
         """What the classifier that `fit_classifier` gives predicts; neighbours are found by a search of our own, which scales."""

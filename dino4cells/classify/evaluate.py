@@ -5,17 +5,24 @@ Dimensions: N rows of the features artifact, M of them judged (image readable, c
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
+import sklearn
 import skops.io
 from sklearn.preprocessing import StandardScaler
 
+import dino4cells
+from dino4cells import storage
 from dino4cells.classify.bootstrap import Difference, Draws, Resamples, class_draws, intervals, warn_of_few
 from dino4cells.classify.columns import JudgedCells
 from dino4cells.classify.crossval import Classifier, CrossValidation, cross_validate, fit_classifier
 from dino4cells.classify.evaluation import CLASSIFIERS, KIND, METRICS, PREDICTIONS, REPORT, TRAINED, Evaluation, NearestNotSame
+from dino4cells.classify.kept import Arrays, Kept
 from dino4cells.classify.not_same import NotSame, NotSameTask
 from dino4cells.classify.probe import calibrated_probe
 from dino4cells.config import ClassificationConfig
@@ -25,14 +32,27 @@ from dino4cells.progress import Progress
 
 __all__ = [
     "CLASSIFIERS", "KIND", "METRICS", "PREDICTIONS", "REPORT", "TRAINED", "Evaluation",
-    "check_classes", "evaluate", "fitted_classifiers",
+    "check_classes", "evaluate", "fitted_classifiers", "kept_at",
 ]  # fmt: skip
 
+UNFINISHED = "unfinished"
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
-def evaluate(features: Features, config: ClassificationConfig) -> Evaluation:
+def kept_at(output: str, features: Features, config: ClassificationConfig) -> Kept:
+    """What an interrupted judgement of the same features, with the same settings and software, has left at `output`."""
+    versions = [dino4cells.__version__, np.__version__, sklearn.__version__]
+    decides = json.dumps([features.artifact.fingerprint, config.model_dump(mode="json"), versions], sort_keys=True)
+    return Kept(storage.join(output, UNFINISHED), hashlib.sha256(decides.encode()).hexdigest())
+
+
+def evaluate(features: Features, config: ClassificationConfig, kept: Kept | None = None) -> Evaluation:
     """Cross-validate all feature sets that the artifact holds.
+
+    Args:
+        features: of all cells.
+        config: says what is judged and how.
+        kept: what an interrupted run has judged already; nothing is kept when None.
 
     Raises:
         DataError: the label or group column is not there or empty, or the cells cannot be split.
@@ -57,6 +77,7 @@ def evaluate(features: Features, config: ClassificationConfig) -> Evaluation:
     resamples = Resamples.of(len(folds.judged), judged_groups, config.group or "group", config.seed)
     results: dict[str, dict[Classifier, CrossValidation]] = {}
     draws: dict[tuple[str, Classifier], dict[str, Draws]] = {}
+    kept = kept or Kept()
     with Progress("classify", len(sets) * len(CLASSIFIERS) * len(rows)) as progress:
         for name, values in sets.items():
             results[name] = {}
@@ -70,6 +91,7 @@ def evaluate(features: Features, config: ClassificationConfig) -> Evaluation:
                     standardize=name == "intensity",
                     class_weights=config.class_weights,
                     probabilities=name == TRAINED,
+                    kept=kept.under(name).under(classifier),
                 )
                 found = class_draws(names[folds.judged], result.predictions[folds.judged], resamples)
                 draws[name, classifier] = found
@@ -86,7 +108,7 @@ def evaluate(features: Features, config: ClassificationConfig) -> Evaluation:
         warnings=(*warnings, *folds.warnings, *warn_of_few(judged_groups, config.group or "group")),
         resampled=resamples.description,
         differences=_differences(results, draws),
-        nearest=_nearest_not_same(cells, sets, config),
+        nearest=_nearest_not_same(cells, sets, config, kept),
     )
 
 
@@ -111,7 +133,7 @@ def _differences(
     }
 
 
-def _nearest_not_same(cells: JudgedCells, sets: dict[str, np.ndarray], config: ClassificationConfig) -> NearestNotSame | None:
+def _nearest_not_same(cells: JudgedCells, sets: dict[str, np.ndarray], config: ClassificationConfig, kept: Kept) -> NearestNotSame | None:
     """The nearest-neighbour scores of all feature sets, where columns are named for them."""
     if not config.not_same:
         return None
@@ -121,7 +143,8 @@ def _nearest_not_same(cells: JudgedCells, sets: dict[str, np.ndarray], config: C
     with Progress("nearest", len(sets) * len(cells.labels_N)) as progress:
         for name, values in sets.items():
             compared = StandardScaler().fit_transform(values) if name == "intensity" else values
-            results[name], draws[name] = task.judge(compared)
+            neighbours = kept.arrays(f"{name}-nearest", partial(_neighbours, task, compared))["neighbours"]
+            results[name], draws[name] = task.score(neighbours)
             progress.advance(len(values), name)
     trained = results[TRAINED]
     better = {
@@ -132,7 +155,13 @@ def _nearest_not_same(cells: JudgedCells, sets: dict[str, np.ndarray], config: C
     return NearestNotSame(task, {**results, TRAINED: replace(trained, differences=better)})
 
 
-def fitted_classifiers(features: Features, evaluation: Evaluation, config: ClassificationConfig) -> dict[str, bytes]:
+def _neighbours(task: NotSameTask, profiles: np.ndarray) -> Arrays:
+    return {"neighbours": task.nearest(profiles)}
+
+
+def fitted_classifiers(
+    features: Features, evaluation: Evaluation, config: ClassificationConfig, kept: Kept | None = None
+) -> dict[str, bytes]:
     """The classifiers to keep, as skops files, which hold no code: file name → content.
 
     They are fitted on all cells; where a column gives the split, on those that train and validate, so that the scores are theirs.
@@ -141,12 +170,15 @@ def fitted_classifiers(features: Features, evaluation: Evaluation, config: Class
     folds = evaluation.folds
     learnt = np.arange(len(evaluation.rows)) if folds.given is None else next(iter(folds))[0]
     values, labels = features.dino[evaluation.rows[learnt]], evaluation.labels[learnt]
-    files: dict[str, bytes] = {}
-    for kind, file in CLASSIFIERS.items():
+
+    def fitted(kind: Classifier) -> Arrays:
         model = fit_classifier(values, labels, kind, config.neighbours, class_weights=config.class_weights)
         calibration = evaluation.results[TRAINED][kind].calibration
-        files[file] = skops.io.dumps(calibrated_probe(model, calibration.temperatures[0]) if calibration is not None else model)
-    return files
+        content = skops.io.dumps(calibrated_probe(model, calibration.temperatures[0]) if calibration is not None else model)
+        return {"content": np.frombuffer(content, np.uint8)}
+
+    kept = kept or Kept()
+    return {file: kept.arrays(file, partial(fitted, kind))["content"].tobytes() for kind, file in CLASSIFIERS.items()}
 
 
 def check_classes(table: pd.DataFrame, source: str, config: ClassificationConfig) -> None:

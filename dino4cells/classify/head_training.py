@@ -32,6 +32,8 @@ from dino4cells.training.interruption import CHECK_EVERY, any_process, stop_sign
 from dino4cells.training.optimizer import set_rates
 from dino4cells.training.schedules import Cosine
 
+WORTH_SAVING = 60.0
+"""Seconds of training after which its end is saved too."""
 logger = logging.getLogger(__name__)
 Record = dict[str, float]
 
@@ -73,6 +75,7 @@ class Progressed:
         seen: samples.
         records: one for every epoch.
         best: score, epoch and weights of the best epoch so far; kept with early stopping alone.
+        losses: of the steps of this process since the last record.
     """
 
     seen: int = 0
@@ -80,6 +83,7 @@ class Progressed:
     best_score: float = -1.0
     best_epoch: float = 0.0
     best_weights: dict[str, torch.Tensor] | None = None
+    losses: list[torch.Tensor] = field(default_factory=list)
 
 
 def sample_order(targets_NK: Floats, balance: bool) -> SampleOrder:
@@ -169,18 +173,19 @@ class HeadTraining:
         """
         state = self._resumed(resume)
         stream, epoch_length = self._stream(state.seen), len(self.order)
-        saved, losses = time.monotonic(), []
+        begun = saved = time.monotonic()
+        is_over = self._is_stuck(state)
         with (
             Progress("classify", stream.total, done=state.seen, unit="cells", enabled=self.group.is_first) as progress,
             stop_signal() as stop,
         ):
-            for number, (inputs, rows_B) in enumerate(self.train.inputs.steps(stream), start=1):
-                losses.append(self.step(inputs, rows_B, state.seen))
+            steps = () if is_over else self.train.inputs.steps(stream)
+            for number, (inputs, rows_B) in enumerate(steps, start=1):
+                state.losses.append(self.step(inputs, rows_B, state.seen))
                 before, state.seen = state.seen, state.seen + self.batch_size
                 last, note = number == len(stream), None
                 if last or state.seen // epoch_length > before // epoch_length:
-                    record = self._validate(state, losses)
-                    losses = []
+                    record = self._validate(state)
                     note = f"epoch {record['epoch']:.0f}/{self.settings.epochs} · loss {record['loss']:.3f}"
                     note = f"{note} · F1 {record['valid_macro_f1']:.3f}"
                     last = last or self._is_stuck(state)
@@ -190,18 +195,21 @@ class HeadTraining:
                 if resume is not None and number % CHECK_EVERY[self.group.device.type] == 0:
                     asked, late = any_process(stop(), time.monotonic() - saved > 60 * resume.minutes, self.group)
                     if asked or late:
-                        if self.group.is_first:
-                            checkpoints.save(resume.directory, self._checkpoint(state, resume))
+                        self._save(state, resume)
                         saved = time.monotonic()
                     if asked:
                         raise stop.interrupted(state.seen, stream.total, resume.directory, "cells")
+            # What comes after it, the judgement of all cells, may be interrupted too.
+            if resume is not None and any_process(False, time.monotonic() - begun > WORTH_SAVING, self.group)[1]:
+                self._save(state, resume)
         if state.best_weights is not None:
             self.classifier.load_state_dict(state.best_weights)
         return state
 
-    def _validate(self, state: Progressed, losses: list[torch.Tensor]) -> Record:
+    def _validate(self, state: Progressed) -> Record:
         """Judge the validation cells and remember the epoch."""
-        summed = sum_over_ranks(torch.stack([torch.stack(losses).sum(), torch.tensor(float(len(losses)), device=self.group.device)]))
+        losses, state.losses = torch.stack(state.losses), []
+        summed = sum_over_ranks(torch.stack([losses.sum(), torch.tensor(float(len(losses)), device=self.group.device)]))
         loss = float(summed[0] / summed[1])
         if not np.isfinite(loss):
             raise ConfigError(
@@ -242,7 +250,13 @@ class HeadTraining:
     def _mixed_precision(self) -> torch.autocast | nullcontext[None]:
         return mixed_precision(self.group, self.precision)
 
-    def _checkpoint(self, state: Progressed, place: ResumePlace) -> checkpoints.Checkpoint:
+    def _save(self, state: Progressed, place: ResumePlace) -> None:
+        """Write a checkpoint; called by all processes."""
+        losses = gather_from_ranks([float(loss) for loss in state.losses])
+        if self.group.is_first:
+            checkpoints.save(place.directory, self._checkpoint(state, place, losses))
+
+    def _checkpoint(self, state: Progressed, place: ResumePlace, losses: list[list[float]]) -> checkpoints.Checkpoint:
         """In the published layout of checkpoints, with the classifier as the network."""
         return {
             "teacher": self.classifier.state_dict(),
@@ -250,6 +264,7 @@ class HeadTraining:
             "samples_seen": state.seen,
             "identity": place.identity,
             "records": state.records,
+            "losses": losses,
             "best": {"score": state.best_score, "epoch": state.best_epoch, "weights": state.best_weights},
         }
 
@@ -267,7 +282,18 @@ class HeadTraining:
         best = found["best"]
         if self.group.is_first:
             logger.warning("Continuing after %s cells from %s.", f"{found['samples_seen']:,}", place.directory)
-        return Progressed(int(found["samples_seen"]), list(found["records"]), best["score"], best["epoch"], best["weights"])
+        losses, group = found.get("losses", []), self.group
+        # Those of another number of processes count in the first one: their mean stays what it is.
+        every = [loss for one in losses for loss in one] if group.is_first else []
+        mine = losses[group.rank] if len(losses) == group.world_size else every
+        return Progressed(
+            int(found["samples_seen"]),
+            list(found["records"]),
+            best["score"],
+            best["epoch"],
+            best["weights"],
+            [torch.tensor(loss, device=group.device) for loss in mine],
+        )
 
 
 def predict(classifier: Classifier, inputs: Inputs, classes: int, group: ProcessGroup, precision: torch.dtype = torch.float32) -> Floats:

@@ -102,9 +102,18 @@ class NotSameTask:
 
     def judge(self, profiles_ND: NDArray[np.floating]) -> tuple[NotSame, Draws]:
         """The score of features, and what it is in every resample."""
+        return self.score(self.nearest(profiles_ND))
+
+    def nearest(self, profiles_ND: NDArray[np.floating]) -> Numbers:
+        """(N,) row of the most similar profile that differs in all columns; -1 where it is not asked for."""
         neighbour_N = np.full(len(profiles_ND), -1, np.int64)
         rows_J = np.flatnonzero(self.judged_N)
         neighbour_N[rows_J] = self._nearest(profiles_ND, rows_J)
+        return neighbour_N
+
+    def score(self, neighbour_N: Numbers) -> tuple[NotSame, Draws]:
+        """The score of features that have these neighbours, and what it is in every resample."""
+        rows_J = np.flatnonzero(self.judged_N)
         right_J = self.classes_N[neighbour_N[rows_J]] == self.classes_N[rows_J]
         everything = np.zeros(len(rows_J), np.int64)
         hits, count = (self.resamples.totals(everything, 1, counted)[:, 0] for counted in (right_J, None))

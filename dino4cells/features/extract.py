@@ -16,7 +16,7 @@ import torch
 
 import dino4cells
 from dino4cells import storage
-from dino4cells.artifacts import ArtifactWriter, SingleFile, is_complete
+from dino4cells.artifacts import ArtifactWriter, SingleFile, finished_already, is_complete
 from dino4cells.augment.views import ViewKind
 from dino4cells.config import Config
 from dino4cells.data.channels import are_numbered
@@ -112,9 +112,9 @@ def extract_features(
     card = _card(model, metadata, cells, config, baselines)
     identity = _identity(card, metadata, config, group)
     card = card.model_copy(update={"extraction": fingerprint_of(identity)})
-    if first_decides(lambda: reuse and _is_there(output, card.extraction)):
-        return store.load_features_card(output)
     unfinished = Unfinished(output)
+    if first_decides(lambda: reuse and _is_there(unfinished, card.extraction, overwrite)):
+        return store.load_features_card(output)
     wanted = Plan.of(identity, len(metadata), group.world_size, config.embedding.rows_per_part)
     plan = first_decides(lambda: unfinished.plan(wanted, replace=overwrite))
     found = _joined(unfinished.finished(plan, plan.parts[group.rank :: group.world_size]))
@@ -224,9 +224,21 @@ def _write(
     return files, failed
 
 
-def _is_there(output: str, extraction: str) -> bool:
-    """Whether the features of this very extraction are complete."""
-    return is_complete(output) and store.load_features_card(output).extraction == extraction
+def _is_there(unfinished: Unfinished, extraction: str, overwrite: bool) -> bool:
+    """Whether the features of this very extraction are complete; then nothing else is left of it.
+
+    Raises:
+        ArtifactError: those of another one are, and are not to be replaced.
+    """
+    output = unfinished.output
+    if not is_complete(output):
+        return False
+    if store.load_features_card(output).extraction == extraction:
+        unfinished.clear()
+        return True
+    if not overwrite:
+        raise finished_already(output)
+    return False
 
 
 def _joined(parts: list[FinishedPart]) -> list[FinishedPart]:

@@ -115,6 +115,10 @@ class Unfinished:
         self.output = output
         self.url = storage.join(output, UNFINISHED)
 
+    def is_there(self) -> bool:
+        """Whether an extraction has left anything here."""
+        return bool(storage.list_files(self.url))
+
     def plan(self, wanted: Plan, *, replace: bool) -> Plan:
         """The plan of the extraction that goes on here, or the wanted one, which is written; called by one process.
 

@@ -28,6 +28,8 @@ def classify(
 ) -> Evaluation:
     """Cross-validate classifiers on features and write the classification artifact with its report.
 
+    A run that was interrupted goes on with the folds that are not judged, where judging them takes long.
+
     Args:
         features: URL of a features artifact, or of a file (`.pth`) in the published layout.
         config: `classification` is used; and, for a file, which labels it holds (`embedding`, `model.datatype`).
@@ -47,14 +49,16 @@ def classify(
     table = read_features(features, config)
     trained = trained_model(model) if model else None
     metadata = pictured(table, data, trained)
-    evaluation = judge.evaluate(table, config.classification)
+    kept = judge.kept_at(output, table, config.classification)
+    evaluation = judge.evaluate(table, config.classification, kept)
     with ArtifactWriter(output, judge.KIND) as writer:
         writer.write_text(judge.METRICS, evaluation.metrics_json(table.card))
         evaluation.predictions(table).to_parquet(writer.path(judge.PREDICTIONS), index=False)
-        for name, content in judge.fitted_classifiers(table, evaluation, config.classification).items():
+        for name, content in judge.fitted_classifiers(table, evaluation, config.classification, kept).items():
             writer.write_bytes(name, content)
         artifacts = {"model": model or table.card.model, "features": features, "classification": output}
         writer.write_text(judge.REPORT, compose_report(table, evaluation, metadata, trained, artifacts))
+    kept.clear()
     return evaluation
 
 

@@ -16,6 +16,7 @@ from dino4cells.data.metadata import read_table
 from dino4cells.errors import ConfigError
 from dino4cells.features.exports import check_tools, export, format_of
 from dino4cells.features.extract import extract_features
+from dino4cells.features.parts import Unfinished
 from dino4cells.features.published import LabelColumns
 from dino4cells.features.store import FeaturesCard, load_features_card
 from dino4cells.models.artifact import TrainedModel
@@ -76,17 +77,27 @@ def extract(
     if processes is None:
         with process_group(device) as group:
             # A job that lost a process when its features were complete has nothing left to do.
-            reuse = reuse or format_of(output) is not None or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-            first_decides(lambda: check_output(output, overwrite or (reuse and format_of(output) is None)))
+            reuse = reuse or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+            reuse = first_decides(lambda: _checked(output, overwrite, reuse))
             with _features_at(output, config, writes=group.is_first) as place:
                 baselines = config.embedding.baselines
                 return extract_features(trained, metadata, place, group, config, baselines=baselines, overwrite=overwrite, reuse=reuse)
-    check_output(output, overwrite)
+    reuse = _checked(output, overwrite, reuse)
     with _features_at(output, config) as place:
         arguments = ["--model", storage.absolute(model), "--output", place, "--device", device, *job_inputs(config, data, overwrite)]
-        arguments += ["--reuse"] if place != output else []
+        arguments += ["--reuse"] if reuse else []
         processes.launcher.run(JobSpec("extract", "dino4cells.features", tuple(arguments), processes.nodes, processes.per_node))
         return load_features_card(place)
+
+
+def _checked(output: str, overwrite: bool, reuse: bool) -> bool:
+    """Refuse an output that is not to be replaced; whether complete features there may be the wanted ones."""
+    if format_of(output):
+        check_output(output, overwrite)
+        return True
+    reuse = reuse or Unfinished(output).is_there()
+    check_output(output, overwrite or reuse)
+    return reuse
 
 
 def _embedding(config: Config, **changes: object) -> Config:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dino4cells import storage
-from dino4cells.artifacts import SingleFile, is_complete
+from dino4cells.artifacts import SingleFile, finished_already, is_complete
 from dino4cells.config import Config, load_config
 from dino4cells.data.metadata import Metadata, read_metadata, read_table
-from dino4cells.errors import ArtifactError, ConfigError, DataError
+from dino4cells.errors import ConfigError, DataError
 from dino4cells.features.exports import format_of
 from dino4cells.features.store import Features
 from dino4cells.models.artifact import TrainedModel, artifact_of, load_model
@@ -27,7 +27,7 @@ def check_output(output: str, overwrite: bool) -> None:
     """
     is_file = format_of(output) is not None
     if not overwrite and (storage.exists(output) if is_file else is_complete(output)):
-        raise ArtifactError(f"{output}: holds a finished result already; choose another output, or pass --overwrite to replace it.")
+        raise finished_already(output)
     storage.check_writable(storage.parent(output) if is_file else output)
 
 

@@ -169,9 +169,9 @@ def _fetch(ranges: Sequence[Range]) -> list[bytes | StorageError]:
                 elif may_pass(ranges[index][0], content):
                     again[index] = content
                 else:
-                    results[index] = explain(ranges[index][0], content)
-                    if isinstance(results[index], StoreRefused):
-                        raise results[index] from content  # type: ignore[misc]
+                    results[index] = reason = explain(ranges[index][0], content)
+                    if isinstance(reason, StoreRefused):
+                        raise reason from (content if content is not reason else None)
             if again:
                 first, error = next(iter(again.items()))
                 wait(ranges[first][0], error, patience, len(again))

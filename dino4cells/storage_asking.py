@@ -59,7 +59,8 @@ def may_pass(url: str, error: Exception) -> bool:
 
 
 def _may_have_new_credentials(url: str, error: Exception) -> bool:
-    return storage_s3.is_s3(url) and bool(REFUSED & codes_of(error)) and storage_s3.credentials_may_change()
+    # The answer to a HEAD has no room for a code: it may speak of the credentials or of the object.
+    return storage_s3.is_s3(url) and bool((REFUSED | {"403"}) & codes_of(error)) and storage_s3.credentials_may_change()
 
 
 def wait(url: str, error: Exception, patience: Patience, requests: int = 1) -> None:

@@ -207,6 +207,8 @@ def test_credentials_of_a_file_are_read_again_when_they_are_refused(
     for number in range(3):
         valid = f"KEY{number}"
         file.write_text(f"[default]\naws_access_key_id = {valid}\naws_secret_access_key = secret\n")
+        if number == 1:
+            tally.count(storage.exists(f"{bucket}/0"))
         storage.write_bytes(f"{bucket}/{number}", b"1")
         tally.count(storage.read_many([f"{bucket}/{number}"] * 5) == [b"1"] * 5)
     valid = "another"

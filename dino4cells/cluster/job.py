@@ -102,6 +102,22 @@ class ConfigFile:
 
 
 @dataclass(frozen=True)
+class Authority:
+    """Certificates of whoever signed those of the object store, which a cluster keeps; not needed where a public authority did.
+
+    Attributes:
+        config_map, secret: name of what holds them, one of the two.
+        file: key in it; PEM.
+    """
+
+    __pydantic_config__ = STRICT_KEYS
+
+    config_map: str = ""
+    secret: str = ""
+    file: str = "ca.crt"
+
+
+@dataclass(frozen=True)
 class JobSpec:
     """One distributed job: the same Python module in every process.
 
@@ -117,6 +133,7 @@ class JobSpec:
         resources: of one node.
         secrets: variables whose values a cluster keeps.
         config: configuration that a cluster keeps, or None.
+        authority: that the object store's certificate is trusted by, or None: the public ones.
         placement: where and for whom.
         tolerated_failures: how many times a process may fail before the job does.
         keep_seconds: how long a finished job can be looked at.
@@ -133,6 +150,7 @@ class JobSpec:
     resources: Resources = field(default_factory=Resources)
     secrets: tuple[SecretVariable, ...] = ()
     config: ConfigFile | None = None
+    authority: Authority | None = None
     placement: Placement = field(default_factory=Placement)
     tolerated_failures: int = 3
     keep_seconds: int = DAY_SECONDS

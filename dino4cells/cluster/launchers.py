@@ -168,7 +168,7 @@ def _on_cluster(uri: str, parameters: JobParameters) -> tuple[Place, Processes]:
     from dino4cells.cluster.api import Api
     from dino4cells.cluster.client import Cluster
     from dino4cells.cluster.launcher import LauncherPod, LauncherSettings, PyTorchJobLauncher
-    from dino4cells.cluster.step import StepPod, find_store, reach, step_pod
+    from dino4cells.cluster.step import StepPod, find_store, reach, step_pod, trust
 
     place, settings = place_of(uri), parameters.job_settings()
     api = Api(os.environ[NAMESPACE])
@@ -179,6 +179,7 @@ def _on_cluster(uri: str, parameters: JobParameters) -> tuple[Place, Processes]:
         pod = step_pod(found) if found else StepPod()
         store = find_store(uri, cluster, settings, endpoint=parameters.endpoint, secret=parameters.secret, pod=pod)
         reach(store, cluster, pod)
+        trust(settings.authority, cluster)
     finally:
         api.close()
     settings = store.over(settings, pod.account)

@@ -18,6 +18,7 @@ API_VERSION, KIND, PLURAL = "kubeflow.org/v1", "PyTorchJob", "pytorchjobs"
 CONTAINER = "pytorch"  # the operator knows the training container by this name
 FINGERPRINT = "dino4cells.org/specification"
 CONFIG_DIRECTORY = "/etc/dino4cells"
+AUTHORITY_DIRECTORY = "/etc/dino4cells-authority"
 HOME = "/tmp"
 USER = 1000
 
@@ -120,6 +121,8 @@ def _container(job: JobSpec) -> Manifest:
     mounts = [{"name": "shared-memory", "mountPath": "/dev/shm"}, {"name": "scratch", "mountPath": "/tmp"}]
     if job.config:
         mounts.append({"name": "config", "mountPath": CONFIG_DIRECTORY, "readOnly": True})  # type: ignore[dict-item]
+    if job.authority:
+        mounts.append({"name": "authority", "mountPath": AUTHORITY_DIRECTORY, "readOnly": True})  # type: ignore[dict-item]
     return {
         "name": CONTAINER,
         "image": job.image,
@@ -144,6 +147,7 @@ def _environment(job: JobSpec) -> list[Manifest]:
         "OMP_NUM_THREADS": str(max(1, math.floor(cores(job.resources.cpu_limit or job.resources.cpu) / job.processes_per_node))),
         "PYTHONUNBUFFERED": "1",
         "HOME": HOME,
+        **_trust(job),
         **job.environment,
     }
     variables: list[Manifest] = [{"name": name, "value": value} for name, value in plain.items()]
@@ -153,6 +157,14 @@ def _environment(job: JobSpec) -> list[Manifest]:
             reference["optional"] = True
         variables.append({"name": secret.variable, "valueFrom": {"secretKeyRef": reference}})
     return variables
+
+
+def _trust(job: JobSpec) -> dict[str, str]:
+    """Where the clients of S3 and of other stores look for the authorities that they trust."""
+    if job.authority is None:
+        return {}
+    file = f"{AUTHORITY_DIRECTORY}/{job.authority.file}"
+    return {"AWS_CA_BUNDLE": file, "SSL_CERT_FILE": file}
 
 
 def _resources(resources: Resources) -> Manifest:
@@ -172,4 +184,10 @@ def _volumes(job: JobSpec) -> list[Manifest]:
     if job.config:
         item = {"key": job.config.file, "path": job.config.file}
         volumes.append({"name": "config", "configMap": {"name": job.config.config_map, "items": [item]}})
+    if job.authority:
+        items = [{"key": job.authority.file, "path": job.authority.file}]
+        kept = {"configMap": {"name": job.authority.config_map, "items": items}}
+        if job.authority.secret:
+            kept = {"secret": {"secretName": job.authority.secret, "items": items}}
+        volumes.append({"name": "authority", **kept})
     return volumes

@@ -23,7 +23,17 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from dino4cells import storage
-from dino4cells.cluster.job import DAY_SECONDS, STRICT_KEYS, ConfigFile, JobSpec, Placement, Resources, SecretVariable, Toleration
+from dino4cells.cluster.job import (
+    DAY_SECONDS,
+    STRICT_KEYS,
+    Authority,
+    ConfigFile,
+    JobSpec,
+    Placement,
+    Resources,
+    SecretVariable,
+    Toleration,
+)
 from dino4cells.config.values import suggestion
 from dino4cells.errors import ConfigError
 
@@ -46,6 +56,7 @@ class JobSettings:
     resources: Resources = field(default_factory=Resources)
     secrets: tuple[SecretVariable, ...] = ()
     config: ConfigFile | None = None
+    authority: Authority | None = None
     placement: Placement = field(default_factory=Placement)
     tolerated_failures: int = 3
     keep_seconds: int = DAY_SECONDS
@@ -138,7 +149,8 @@ def _refusal(error: ValidationError, source: str, overrides: Mapping[str, str]) 
 def _keys_of(path: tuple[int | str, ...]) -> list[str]:
     """Keys of the section that a path leads to; numbers in it are places in a list."""
     sections: dict[str, type] = {
-        "resources": Resources, "secrets": SecretVariable, "config": ConfigFile, "placement": Placement, "tolerations": Toleration,
+        "resources": Resources, "secrets": SecretVariable, "config": ConfigFile, "authority": Authority, "placement": Placement,
+        "tolerations": Toleration,
     }  # fmt: skip
     names = [step for step in path if isinstance(step, str)]
     kind = sections.get(names[-1], JobSettings) if names else JobSettings

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import os
+import tempfile
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from dino4cells.cluster.api import Json
 from dino4cells.cluster.client import Cluster
 from dino4cells.cluster.handoff import Store, store_of
-from dino4cells.cluster.job import SecretVariable
+from dino4cells.cluster.job import Authority, SecretVariable
 from dino4cells.cluster.providers import ACCESS_KEY, KFP_LAUNCHER, SECRET_KEY
 from dino4cells.cluster.settings import JobSettings
 from dino4cells.cluster.variables import ACCESS, SECRET
 from dino4cells.errors import ConfigError
+from dino4cells.storage_s3 import CA_BUNDLE
 
 _MAIN, _LAUNCHER = "main", "kfp-launcher"
 
@@ -125,6 +129,26 @@ def reach(store: Store, cluster: Cluster, pod: StepPod | None = None, environmen
         elif not variable.optional:
             raise ConfigError(f"secret {variable.secret}: has no key {variable.key}; add it, or name another secret (parameter secret).")
     environment.update(store.environment)
+
+
+def trust(authority: Authority | None, cluster: Cluster, environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let this process trust the authority that the pods of a job do, unless its environment names one.
+
+    Raises:
+        ConfigError: the certificates are not there, or this step may not read them.
+    """
+    if authority is None or environment.get(CA_BUNDLE):
+        return
+    kind, name = ("secret", authority.secret) if authority.secret else ("config map", authority.config_map)
+    found = _read(name, cluster) if authority.secret else cluster.config_map(name)
+    content = (found or {}).get(authority.file)
+    if content is None:
+        raise ConfigError(f"{kind} {name}: has no {authority.file} with the certificates of the store's authority; add it.")
+    handle, path = tempfile.mkstemp(prefix="dino4cells-", suffix=".pem")
+    atexit.register(Path(path).unlink, missing_ok=True)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content if isinstance(content, bytes) else content.encode())
+    environment[CA_BUNDLE] = path
 
 
 def _read(secret: str, cluster: Cluster) -> Mapping[str, bytes]:

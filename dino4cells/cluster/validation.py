@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from dino4cells.cluster.job import JobSpec, Resources
+from dino4cells.cluster.job import Authority, JobSpec, Resources
 from dino4cells.cluster.names import LONGEST_NAME, job_name
 from dino4cells.cluster.quantities import parse_quantity
 from dino4cells.errors import ConfigError
@@ -110,6 +110,16 @@ def _variables(job: JobSpec) -> Iterable[str]:
             yield f"secret {secret.secret}: '{secret.key}' is no key of a secret; use letters, digits, -, _ and dots."
     if job.config and (_SUBDOMAIN.fullmatch(job.config.config_map) is None or _KEY.fullmatch(job.config.file) is None):
         yield f"config map: '{job.config.config_map}' with the file '{job.config.file}' cannot be one; use lower-case letters, digits, -."
+    yield from _authority(job.authority)
+
+
+def _authority(authority: Authority | None) -> Iterable[str]:
+    if authority is None:
+        return
+    if bool(authority.config_map) == bool(authority.secret):
+        yield "authority: is kept in a config map or in a secret; give one of config_map and secret."
+    elif _SUBDOMAIN.fullmatch(authority.config_map or authority.secret) is None or _KEY.fullmatch(authority.file) is None:
+        yield f"authority: '{authority.config_map or authority.secret}' with the file '{authority.file}' cannot be one; correct the names."
 
 
 def _shown(word: str) -> str:

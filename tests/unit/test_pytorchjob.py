@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kubeflow.training.api_client import ApiClient
 from kubeflow.training.utils.utils import FakeResponse
 
-from dino4cells.cluster.job import ConfigFile, JobSpec, Placement, Resources, SecretVariable, Toleration
+from dino4cells.cluster.job import Authority, ConfigFile, JobSpec, Placement, Resources, SecretVariable, Toleration
 from dino4cells.cluster.names import is_job_name, job_name
 from dino4cells.cluster.pytorchjob import render
 from dino4cells.cluster.quantities import parse_quantity
@@ -32,6 +32,7 @@ EVERYTHING = dataclasses.replace(
         SecretVariable("AWS_SESSION_TOKEN", "store", "token", True),
     ),
     config=ConfigFile("dino4cells-config"),
+    authority=Authority("store-ca"),
     placement=Placement(
         node_selector={"gpu.example/kind": "h200"},
         tolerations=(Toleration("nvidia.com/gpu"), Toleration("team", "biology", "NoSchedule")),
@@ -158,6 +159,22 @@ def test_secrets_stand_in_the_manifest_by_reference_only() -> None:
     assert variables["AWS_SESSION_TOKEN"]["valueFrom"]["secretKeyRef"]["optional"] is True
 
 
+@pytest.mark.parametrize(
+    ("authority", "kept"),
+    [
+        (Authority("store-ca"), {"configMap": {"name": "store-ca", "items": [{"key": "ca.crt", "path": "ca.crt"}]}}),
+        (Authority(secret="store", file="tls.pem"), {"secret": {"secretName": "store", "items": [{"key": "tls.pem", "path": "tls.pem"}]}}),
+    ],
+)
+def test_a_private_authority_is_mounted_and_named_to_the_clients_of_stores(authority: Authority, kept: dict[str, Any]) -> None:
+    manifest = render(dataclasses.replace(PLAIN, authority=authority))
+    assert {"name": "authority", **kept} in pods(manifest)["Master"]["spec"]["volumes"]
+    mount = next(mount for mount in container(manifest)["volumeMounts"] if mount["name"] == "authority")
+    assert mount["readOnly"]
+    variables = {variable["name"]: variable["value"] for variable in container(manifest)["env"]}
+    assert variables["AWS_CA_BUNDLE"] == variables["SSL_CERT_FILE"] == f"{mount['mountPath']}/{authority.file}"
+
+
 def test_queue_gang_and_placement_reach_their_fields() -> None:
     manifest = render(EVERYTHING, "biology")
     spec = pods(manifest)["Worker"]["spec"]
@@ -205,6 +222,9 @@ def test_a_manifest_is_plain_yaml_without_references() -> None:
         ({"secrets": (SecretVariable("A", "Not_A_Secret", "k"),)}, "is no name of a secret"),
         ({"secrets": (SecretVariable("A", "s", "a key"),)}, "is no key of a secret"),
         ({"config": ConfigFile("Not a map")}, "config map"),
+        ({"authority": Authority()}, "authority: is kept in a config map or in a secret; give one"),
+        ({"authority": Authority("map", "secret")}, "authority: is kept in a config map or in a secret; give one"),
+        ({"authority": Authority(secret="Not a secret")}, "authority: 'Not a secret' with the file 'ca.crt' cannot be one"),
         ({"placement": Placement(node_selector={"a b": "c"})}, "node selector: 'a b=c' is no label"),
         ({"placement": Placement(labels={"a": "b" * 64})}, "is no label of Kubernetes"),
         ({"placement": Placement(tolerations=(Toleration("a", effect="Sometimes"),))}, "the effect 'Sometimes' is not known"),

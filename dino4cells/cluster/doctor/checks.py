@@ -55,6 +55,7 @@ CHECKS = (
     Check("secrets", settings.check_secrets, "if one is missing, pods show CreateContainerConfigError"),
     Check("pull secrets", settings.check_pull_secrets, "if one is missing, pods show ImagePullBackOff", _place("image_pull_secrets")),
     Check("config map", settings.check_config_map, "if it is missing, pods stay ContainerCreating", lambda wish: wish.config),
+    Check("authority", settings.check_authority, "if it is missing, pods stay ContainerCreating", lambda wish: wish.authority),
     Check("service account", settings.check_service_account, "if it is missing, pods are not created", _place("service_account")),
     Check("priority class", settings.check_priority, "if it is missing, pods are not created", _place("priority_class")),
     Check("queue", settings.check_queue, "if it is missing, the job stays 'queued'", _place("queue")),

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from dino4cells.cluster.doctor.rows import Row, State
 from dino4cells.cluster.doctor.visit import Visit
-from dino4cells.cluster.job import ConfigFile, SecretVariable
+from dino4cells.cluster.job import Authority, ConfigFile, SecretVariable
 from dino4cells.cluster.validation import check_job
 from dino4cells.errors import ConfigError
 
@@ -91,6 +91,20 @@ def check_config_map(visit: Visit) -> Row:
     if config.file not in (found.get("data") or {}):
         return Row(what, State.MISSING, f"has no {config.file}", f"add it, or name one of {', '.join(found.get('data') or ()) or 'none'}")
     return Row(what, State.OK, f"has {config.file}")
+
+
+def check_authority(visit: Visit) -> Row:
+    """The certificates by which the pods trust their store."""
+    authority = visit.settings.authority or Authority()
+    kind, option = ("secret", "secret generic") if authority.secret else ("config map", "configmap")
+    name = authority.secret or authority.config_map
+    what, found = f"{kind} {name}", visit.named("secrets" if authority.secret else "configmaps", name)
+    if found is None:
+        make = f"kubectl create {option} {name} -n {visit.namespace} --from-file={authority.file}"
+        return Row(what, State.MISSING, "is not there", make)
+    if authority.file not in (found.get("data") or {}):
+        return Row(what, State.MISSING, f"has no {authority.file}", "add it, or correct authority.file")
+    return Row(what, State.OK, f"has {authority.file}")
 
 
 def check_service_account(visit: Visit) -> Row:

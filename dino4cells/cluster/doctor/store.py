@@ -14,13 +14,16 @@ from dino4cells.cluster.doctor.rows import Row, State
 from dino4cells.cluster.doctor.visit import Visit
 from dino4cells.cluster.handoff import Store, store_of
 from dino4cells.cluster.providers import KFP_LAUNCHER
-from dino4cells.cluster.step import reach
+from dino4cells.cluster.step import reach, trust
 from dino4cells.errors import ConfigError, Dino4CellsError, StorageError, StoreUnavailable
 from dino4cells.redaction import redacted
 from dino4cells.storage_retry import at_most
 
 _WHAT = "object store"
-_OF_PODS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
+_OF_PODS = (
+    *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_CA_BUNDLE"),
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"),
+)
 _SECONDS = 10.0  # a table is waited for
 _CONTENT = b"dino4cells doctor\n"
 
@@ -70,6 +73,7 @@ def _environment(visit: Visit) -> tuple[Mapping[str, str] | None, str]:
             return own
         environment: MutableMapping[str, str] = {}
         reach(found, cluster, environment=environment)
+        trust(visit.settings.authority, cluster, environment)
     except ClusterError:
         return own
     except ConfigError:

@@ -6,9 +6,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -25,6 +23,10 @@ SET_ELSEWHERE = ("AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN", "AWS_PROFILE")
 @pytest.fixture(scope="session")
 def s3() -> Iterator[Callable[[], str]]:
     """Starts the server on a free port; each call of the value makes a bucket and returns its URL, `s3://bucket-<n>`."""
+    # Here, since the tests of a GPU run where neither is installed.
+    import boto3
+    from moto.server import ThreadedMotoServer
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -19,7 +19,7 @@ import torch
 
 Result = TypeVar("Result")
 
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "fsspec", "s3fs", "scikit-image")
+PACKAGES = ("torch", "torchvision", "numpy", "fsspec", "s3fs", "scikit-image")
 MATRIX_SIDE, COPIED_BYTES = 2048, 2**28
 LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 

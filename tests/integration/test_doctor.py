@@ -7,6 +7,7 @@ import copy
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from kubernetes_server import NAMESPACE, KubernetesServer, Time, kubernetes_serv
 
 from dino4cells.cluster.api import Api
 from dino4cells.cluster.doctor import Row, State, Visit, examine, exit_code
-from dino4cells.cluster.job import JobSpec
+from dino4cells.cluster.job import Authority, JobSpec
 from dino4cells.cluster.launcher import LauncherPod, LauncherSettings, PyTorchJobLauncher
 from dino4cells.cluster.permissions import LAUNCHER
 from dino4cells.cluster.settings import JobSettings, read_settings
 from dino4cells.errors import JobFailed
+from tests.faults.certificates import authority, certificate_of_server
+from tests.faults.faulty_proxy import faulty_proxy
 
 Command = Callable[..., Any]  # the fixture `dino4cells` of conftest
 Change = Callable[[KubernetesServer], object]
@@ -350,6 +353,33 @@ def test_the_store_is_tried_as_the_pods_reach_it_and_left_as_it_was(
     assert "pods may see another network" in row.finding
     assert dict(os.environ) == before
     assert listed(pods_store, endpoint) == []
+
+
+@pytest.mark.parametrize("kind", ["configmaps", "secrets"])
+def test_the_authority_of_the_pods_is_trusted_for_a_look_at_their_store(
+    kind: str, server: KubernetesServer, settings: JobSettings, pods_store: str, tmp_path: Path
+) -> None:
+    own, before = authority(tmp_path, "own"), dict(os.environ)
+    secret = server.objects[f"{CORE}/secrets/store"]["data"]
+    with faulty_proxy(base64.b64decode(secret["endpoint"]).decode(), certificate_of_server(tmp_path, own)) as tls:
+        secret["endpoint"] = base64.b64encode(tls.url.encode()).decode()
+        row = table(server, settings, f"{pods_store}/model")["object store"]
+        assert row.state is State.MISSING
+        assert "is not trusted" in row.finding
+
+        named = Authority("store-ca") if kind == "configmaps" else Authority(secret="store-ca")
+        trusting = replace(settings, authority=named)
+        assert (
+            table(server, trusting, f"{pods_store}/model")[f"{'config map' if kind == 'configmaps' else 'secret'} store-ca"].state
+            is State.MISSING
+        )
+        content = own.file.read_text()
+        server.objects[f"{CORE}/{kind}/store-ca"] = {
+            "data": {"ca.crt": content} if kind == "configmaps" else encoded(**{"ca.crt": content})
+        }
+        rows = table(server, trusting, f"{pods_store}/model")
+    assert rows["object store"].state is State.OK, rows["object store"].finding
+    assert dict(os.environ) == before
 
 
 def test_a_bucket_that_is_not_there_is_missing(server: KubernetesServer, settings: JobSettings, pods_store: str) -> None:

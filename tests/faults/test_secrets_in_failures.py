@@ -100,8 +100,10 @@ COMMANDS: dict[str, Callable[[str, Path], tuple[object, ...]]] = {
 def test_an_address_with_a_secret_is_refused_and_not_said_by_any_command(tmp_path: Path, dino4cells: Command, tally: Tally) -> None:
     tally.what = "addresses with passwords, tokens and signatures, given to every command"
     wrong = []
-    for command, words in COMMANDS.items():
-        for what, url in planted.URLS.items():
+    for number, (command, words) in enumerate(COMMANDS.items()):
+        # Each kind of address is given to twelve commands; what is found in an address is held by tests/unit/test_redaction.py.
+        kinds = list(planted.URLS.items())
+        for what, url in (kinds[number % len(kinds)], kinds[(number + 3) % len(kinds)]):
             done = dino4cells(*words(url, tmp_path))
             well = done.code == 2 and not said(done)
             tally.count(well)

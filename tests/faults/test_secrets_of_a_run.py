@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import pickle
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ def ran(planting: str, tiny_yaml: str, draw_cells: Callable[..., str], tmp_path_
         ),
     ]
     with planted.watched_processes() as processes, pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "umap", None)  # its compilation takes longer than all of this
         patch.setenv("TMPDIR", str(kept / "tmp"))
         patch.setattr("tempfile.tempdir", str(kept / "tmp"))
         for words in commands:

@@ -17,8 +17,10 @@ _DEEPEST = 20
 """Levels of keys and lists; a configuration needs five."""
 
 
-_MOST_VALUES = 20_000
+_MOST_VALUES = 5_000
 """Keys and values, those that aliases repeat counted each time; a configuration needs some hundreds."""
+_LONGEST = 2**18
+"""Characters; a configuration needs some thousands."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,10 @@ def read_yaml(text: str, where: str) -> Document:
     Raises:
         ConfigError: The text is no YAML, or no mapping of keys.
     """
+    if len(text) > _LONGEST:
+        raise ConfigError(
+            f"{where} is no configuration: it has {len(text):,} characters, and at most {_LONGEST:,} are read; give another file"
+        )
     try:
         loader = yaml.SafeLoader(text.removeprefix("\ufeff"))
         reader = _Reader(loader, where)

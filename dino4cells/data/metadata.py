@@ -29,6 +29,7 @@ from dino4cells.printable import printable
 
 METADATA_FILE = "metadata.csv"
 CHANNELS_FILE = "channels.txt"
+MAX_COLUMNS = 10_000
 LONGEST_SHOWN = 200
 """Characters of a table's cell that messages show."""
 
@@ -173,6 +174,11 @@ def read_table(config: Config, data: str | None = None, csv: str | None = None) 
 
 
 def _parse(content: bytes, source: str, layout: Layout) -> pd.DataFrame:
+    header = content[: (content.find(b"\n") + 1) or len(content)]
+    if header.count(b",") >= MAX_COLUMNS:
+        raise DataError(
+            f"{source}: the first line has {header.count(b',') + 1:,} columns, and at most {MAX_COLUMNS:,} are read; leave some out."
+        )
     try:
         with warnings.catch_warnings():
             # Rows longer than the header; without `index_col` pandas would take their first cell for a row name, and shift the columns.

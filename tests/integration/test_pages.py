@@ -51,6 +51,12 @@ def smaller(command: str) -> str:
     return command
 
 
+def commands(page: str) -> list[str]:
+    """The commands of a page that are run here, as they stand there."""
+    lines = [re.split(r"\s+#", line)[0].strip() for _, text in blocks(page, "sh") for line in text.splitlines()]
+    return [line for line in lines if line.split()[:1] == ["dino4cells"] and line.split()[1] not in RUN_ELSEWHERE]
+
+
 def examples() -> list[tuple[str, str, str]]:
     """(page, language, text): a command, or a block of Python; a command that an earlier page has run is not run again."""
     found: list[tuple[str, str, str]] = []
@@ -61,11 +67,10 @@ def examples() -> list[tuple[str, str, str]]:
                 found.append((page, language, text))
                 continue
             for line in text.splitlines():
-                command = smaller(re.split(r"\s+#", line)[0].strip())
-                words = command.split()
-                if words[:1] == ["dino4cells"] and words[1] not in RUN_ELSEWHERE and command not in known:
-                    known.add(command)
-                    found.append((page, language, command))
+                command = re.split(r"\s+#", line)[0].strip()
+                if command in commands(page) and smaller(command) not in known:
+                    known.add(smaller(command))
+                    found.append((page, language, smaller(command)))
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,7 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import normalize
 
 from dino4cells.classify.neighbours import nearest
+from dino4cells.report.umap_layout import umap_layout
 
 NEIGHBOURS = 15
 MOST_CELLS = 100_000
@@ -117,22 +117,13 @@ def lay_out(features: np.ndarray, labels: np.ndarray, rows: np.ndarray, *, seed:
 
 def _umap(units_MD: np.ndarray, near: Nearest, seed: int) -> np.ndarray | None:
     """(P, 2) positions of the cells of `near.some`; None where umap-learn is not installed."""
+    found = np.searchsorted(near.some, near.places[near.some])
+    # Of rows of length 1 the nearest by cosine are those by Euclidean distance.
+    distances = np.sqrt((2 - 2 * near.similarities[near.some]).clip(0))
     try:
-        import umap
+        return umap_layout(units_MD[near.some], found, distances, seed)
     except ImportError:
         return None
-    # UMAP's own search takes longer than its layout. Of rows of length 1 the nearest by cosine are those by Euclidean distance.
-    found = np.searchsorted(near.some, near.places[near.some]).astype(np.int32)
-    distances = np.sqrt((2 - 2 * near.similarities[near.some]).clip(0)).astype(np.float32)
-    with warnings.catch_warnings():
-        # A fixed seed makes UMAP work on one thread, of which it warns; reproducibility is what we want.
-        warnings.filterwarnings("ignore", message="n_jobs value", category=UserWarning)
-        # Identical features (an untrained or collapsed network) disconnect the graph; the picture shows that by itself.
-        warnings.filterwarnings("ignore", message="Graph is not fully connected", category=UserWarning)
-        # Without its own search UMAP cannot place further cells, which `_placed` does.
-        warnings.filterwarnings("ignore", message=r"precomputed_knn\[2\]", category=UserWarning)
-        reducer = umap.UMAP(n_neighbors=NEIGHBOURS, min_dist=0.1, random_state=seed, n_jobs=1, precomputed_knn=(found, distances))
-        return np.asarray(reducer.fit_transform(units_MD[near.some]), dtype=np.float64)
 
 
 def _placed(near: Nearest, xy: np.ndarray) -> np.ndarray:

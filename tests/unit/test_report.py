@@ -30,6 +30,7 @@ from dino4cells.report.map_figures import map_class_by_class
 from dino4cells.report.palette import COLOURS, MARKERS, channel_colours
 from dino4cells.report.pictures import CellPictures, Portraits, fitted, sheet_jpeg
 from dino4cells.report.text import data_block, visible
+from dino4cells.report.umap_layout import fuzzy_graph
 
 CLASSES = ("<b>G1</b> & S", "mitosis $x_", 'naïve "T"')
 
@@ -304,6 +305,19 @@ def test_neighbours_have_pictures_where_some_cells_have_none() -> None:
     assert cells.neighbours is not None
     assert cells.neighbours.among == 20
     assert (cells.neighbours.places % 2 == 0).all()
+
+
+def test_the_graph_of_a_map_is_that_of_umap_learn() -> None:
+    umap = pytest.importorskip("umap.umap_")
+    rng = np.random.default_rng(0)
+    units = rng.normal(size=(80, 6))
+    units[:20] = units[0]  # cells that look the same to the network
+    units /= np.linalg.norm(units, axis=1, keepdims=True)
+    near = projection.Nearest.among(np.arange(80), units)
+    distances = np.sqrt((2 - 2 * near.similarities).clip(0))
+    found = {"knn_indices": near.places.astype(np.int32), "knn_dists": distances.astype(np.float32)}
+    theirs, _, _ = umap.fuzzy_simplicial_set(units, projection.NEIGHBOURS, np.random.RandomState(0), "euclidean", **found)
+    np.testing.assert_allclose(fuzzy_graph(near.places, distances).toarray(), theirs.toarray(), atol=1e-5)
 
 
 def test_cells_beyond_those_that_umap_lays_out_lie_among_their_likes(monkeypatch: pytest.MonkeyPatch) -> None:

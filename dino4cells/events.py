@@ -12,12 +12,15 @@ from datetime import datetime, timezone
 from enum import Enum
 from typing import TextIO
 
+from dino4cells.printable import json_text, printable
 from dino4cells.redaction import redacted
 
 LOG = "DINO4CELLS_LOG"
 """Environment variable with one of `Style`; processes that this one starts inherit it."""
 
 BAR_WIDTH = 24
+LINES = "\n\t"
+"""Of the characters that a terminal obeys, those that messages of ours have."""
 Event = Mapping[str, object]
 
 
@@ -45,7 +48,7 @@ def line_of(event: str, **facts: object) -> str:
         'no channels.txt'
     """
     now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return json.dumps({"time": now, "event": event, **facts}, ensure_ascii=False)
+    return json_text({"time": now, "event": event, **facts})
 
 
 def event_of(line: str) -> Event | None:
@@ -77,6 +80,7 @@ def readable(line: str, stream: TextIO) -> str:
 
 def said(kind: str, message: str) -> str:
     """A message as text: `warning: …`; what is only for information stands alone."""
+    message = printable(message, keep=LINES)
     return message if kind in ("info", "debug") else f"{kind}: {message}"
 
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
-from dino4cells.events import Event, Style, event_of, line_of, progress_text, style_of, text_of
+from dino4cells.events import LINES, Event, Style, event_of, line_of, progress_text, style_of, text_of
+from dino4cells.printable import printable
 
 if TYPE_CHECKING:
     from dino4cells.progress_bar import Bar
@@ -154,7 +155,7 @@ class Relay:
         event, text = event_of(line), line.rstrip("\n")
         if event is None:
             self.close()
-            print(text, file=self._out or sys.stdout, flush=True)
+            print(printable(text, keep=LINES), file=self._out or sys.stdout, flush=True)
             return
         if self._style is Style.QUIET and event["event"] != "error":
             return

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from dino4cells import storage
@@ -16,6 +15,7 @@ from dino4cells.classify.evaluate import KIND, METRICS, REPORT
 from dino4cells.classify.wording import beside, compared
 from dino4cells.features.store import load_features_card
 from dino4cells.models.artifact import artifact_of, load_card
+from dino4cells.printable import as_markup
 
 Metrics = dict[str, Any]
 """Of `metrics.json`, or a part of it."""
@@ -44,15 +44,15 @@ def print_summary(classification: str, *, features: str, model: str | None, seco
     console = Console(width=None if Console().is_terminal else 110, highlight=False)
     facts = [
         ("cells", f"{card.rows:,}" + (f", {card.failed_rows:,} unreadable" if card.failed_rows else "")),
-        ("channels", f"{len(card.channels)}: {', '.join(card.channels)}" if card.channels else "not known"),
-        ("classes", f"{len(metrics['classes'])} ({metrics['label']}): {escape(', '.join(metrics['classes']))}"),
+        ("channels", f"{len(card.channels)}: {as_markup(', '.join(card.channels))}" if card.channels else "not known"),
+        ("classes", f"{len(metrics['classes'])} ({as_markup(metrics['label'])}): {as_markup(', '.join(metrics['classes']))}"),
     ]
     trained = artifact_of(model) if model else None
     if trained:
         training = load_card(trained).training
         facts.append(("loss", f"{training.loss_start:.3f} → {training.loss_end:.3f} over {training.epochs:.1f} epochs"))
         facts.append(("training", f"{training.images_per_second:,.0f} images/s, {training.seconds:,.0f} s, {training.processes} processes"))
-    facts.append(("split", metrics["split"]))
+    facts.append(("split", as_markup(metrics["split"])))
     console.print()
     table = Table.grid(padding=(0, 2))
     for name, value in facts:
@@ -62,12 +62,12 @@ def print_summary(classification: str, *, features: str, model: str | None, seco
     console.print(_scores(metrics))
     for sentence in _differences(metrics):
         console.print(sentence)
-    console.print(f"Intervals: resamples of {metrics['resampled']}.")
+    console.print(f"Intervals: resamples of {as_markup(metrics['resampled'])}.")
     if metrics["nearest_not_same"]:
         console.print()
         console.print(_nearest(metrics["nearest_not_same"]))
     for warning in metrics["warnings"]:
-        console.print(f"[yellow]note:[/yellow] {escape(warning)}")
+        console.print(f"[yellow]note:[/yellow] {as_markup(warning)}")
     console.print()
     places = [
         ("report", storage.join(classification, REPORT)),
@@ -98,7 +98,9 @@ def _scores(metrics: Metrics) -> Table:
 
 
 def _nearest(nearest: Metrics) -> Table:
-    table = Table(title=f"Nearest profile that differs in {' and '.join(nearest['columns'])}", title_justify="left", title_style="bold")
+    table = Table(
+        title=f"Nearest profile that differs in {as_markup(' and '.join(nearest['columns']))}", title_justify="left", title_style="bold"
+    )
     table.add_column("features")
     table.add_column("has the same class", justify="right")
     table.add_column("trained is better by", justify="right")

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +14,7 @@ from dino4cells.artifacts import open_artifact
 from dino4cells.classify.baselines import GUESSING, PROBE
 from dino4cells.classify.classifier import KIND, METRICS
 from dino4cells.classify.wording import beside, compared
+from dino4cells.printable import as_markup, printable
 
 Metrics = dict[str, Any]
 """Of `metrics.json`, or a part of it."""
@@ -52,8 +52,8 @@ def print_scores(classifier: str) -> None:
     console = Console(width=None if Console().is_terminal else 110, highlight=False)
     facts = Table.grid(padding=(0, 2))
     classes = metrics["classes"]
-    facts.add_row("[bold]classes[/bold]", f"{len(classes)}: {escape(', '.join(classes[:8]))}{', …' if len(classes) > 8 else ''}")
-    facts.add_row("[bold]split[/bold]", metrics["split"])
+    facts.add_row("[bold]classes[/bold]", f"{len(classes)}: {as_markup(', '.join(classes[:8]))}{', …' if len(classes) > 8 else ''}")
+    facts.add_row("[bold]split[/bold]", as_markup(metrics["split"]))
     facts.add_row("[bold]training[/bold]", f"{metrics['epochs']:.1f} epochs, of which epoch {metrics['kept_epoch']:.1f} is kept")
     console.print()
     console.print(facts)
@@ -63,11 +63,11 @@ def print_scores(classifier: str) -> None:
         console.print(sentence)
     judged = "test" if "test" in metrics["scores"] else "valid"
     if judged in metrics["by_class"]:
-        console.print(f"Intervals: resamples of {metrics['resampled'][judged]}.")
+        console.print(f"Intervals: resamples of {as_markup(metrics['resampled'][judged])}.")
         console.print()
         console.print(_by_class(metrics["by_class"][judged], judged))
     for warning in metrics["warnings"]:
-        console.print(f"[yellow]note:[/yellow] {escape(warning)}")
+        console.print(f"[yellow]note:[/yellow] {as_markup(warning)}")
     print(f"{'classifier:':<16}{classifier}")
 
 
@@ -106,5 +106,5 @@ def _by_class(rows: list[Metrics], part: str) -> Table:
     for row in listed:
         cells = [f"{row['cells']:,}", f"{row['precision']:.3f}", f"{row['recall']:.3f}", beside(row["f1"], row["f1_interval"])]
         cells += [beside(row["average_precision"], row["average_precision_interval"])] if several else []
-        table.add_row(Text(row["class"]), *cells)
+        table.add_row(Text(printable(row["class"])), *cells)
     return table

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import json
 import math
 import sys
 from collections import deque
@@ -16,6 +15,7 @@ from typing import TextIO
 
 from dino4cells.errors import ConfigError, JobFailed
 from dino4cells.events import Style
+from dino4cells.printable import json_text
 
 QUIET_HELP = "Only errors and results."
 JSON_HELP = 'The result as one JSON object on the standard output, an error as {"error": …}; progress goes to the standard error.'
@@ -40,7 +40,7 @@ class Answer:
     def give(self, value: object) -> None:
         """Print the object."""
         self.given = True
-        print(json.dumps(_plain(value), ensure_ascii=False, indent=2 if self.stream.isatty() else None), file=self.stream, flush=True)
+        print(json_text(_plain(value), 2 if self.stream.isatty() else None), file=self.stream, flush=True)
 
 
 _ANSWER: ContextVar[Answer | None] = ContextVar("answer", default=None)

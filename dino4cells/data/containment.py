@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from dino4cells import storage
 from dino4cells.errors import DataError
+from dino4cells.redaction import holds_secret
 from dino4cells.storage_s3 import plain
 
 _SUSPECT = r"(^|[/\\])\.\.([/\\]|$)|://|::|^[/~]|[\x00-\x1f\x7f]"
@@ -41,6 +42,12 @@ def first_with_control_character(files_N: pa.Array) -> int | None:
     """The first row whose file has a character in its name that no file has, such as a NUL byte or a line break."""
     found = pc.index(pc.match_substring_regex(files_N, _CONTROL), True).as_py()
     return None if found < 0 else int(found)
+
+
+def first_with_secret(files_N: pa.Array) -> int | None:
+    """The first row whose file is an address with a password or a signature in it, which features and logs would show."""
+    rows = pc.indices_nonzero(pc.match_substring(files_N, "://"))
+    return next((row for row in rows.to_pylist() if holds_secret(files_N[row].as_py())), None)
 
 
 def check_channel_names(names: tuple[str, ...], where: str) -> None:

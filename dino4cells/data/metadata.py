@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from dino4cells import storage
 from dino4cells.cache import Cache
 from dino4cells.config import Config, ModelConfig
-from dino4cells.data.containment import first_outside, first_with_control_character
+from dino4cells.data.containment import first_outside, first_with_control_character, first_with_secret
 from dino4cells.data.layout import CHANNEL, CHANNEL_WIDTH, FILE, IMAGE_NAME, Layout
 from dino4cells.data.shards import CARD, PackedImages, Shards
 from dino4cells.errors import ConfigError, DataError
@@ -212,6 +212,8 @@ def _check_files(layout: Layout, frame: pd.DataFrame, content: bytes, source: st
     files = layout.files(frame)
     if (row := first_with_control_character(files)) is not None:
         what = "has a control character in it and is no name of a file; correct the row, or delete it"
+    elif (row := first_with_secret(files)) is not None:
+        what = "holds a password, a token or a signature, which features and logs would show; give the address without"
     elif not layout.files_outside_root and (row := first_outside(directory, files)) is not None:
         what = (
             f"is not below {directory}, where the images are; correct it, set model.root to a directory that is above all images, or "

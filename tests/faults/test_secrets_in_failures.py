@@ -120,6 +120,20 @@ def test_a_configuration_file_with_a_secret_is_refused_at_its_line(tmp_path: Pat
         assert "config.yaml, line 3: model.root holds a password, a token or a signature" in done.err
 
 
+@pytest.mark.parametrize("words", [(), ("--model.files_outside_root", "true")], ids=["as usual", "where URLs are allowed"])
+def test_a_table_whose_files_have_secrets_in_their_addresses_is_refused_at_its_line(
+    words: tuple[str, ...], tmp_path: Path, dino4cells: Command
+) -> None:
+    for url in planted.URLS.values():
+        (tmp_path / "metadata.csv").write_text(f"file,ID\ncell.png,1\n{url}/cell.png,2\n")
+        for command in (("data", "validate"), ("train", "--preset", "small", "--output", tmp_path / "model")):
+            done = dino4cells(*command, "--data", tmp_path, *words)
+            assert (done.code, said(done)) == (2, set()), done.out + done.err
+            assert "metadata.csv, line 3: the file" in done.err
+            assert "holds a password, a token or a signature" in done.err
+    assert not (tmp_path / "model").exists()
+
+
 @pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
 def test_an_endpoint_with_a_password_is_refused(name: str, monkeypatch: pytest.MonkeyPatch, dino4cells: Command) -> None:
     monkeypatch.setenv(name, f"http://user:{planted.PASSWORD}@127.0.0.1:9")

@@ -1,4 +1,4 @@
-"""Features as one file, opened by the tools that people have: scanpy, anndata, pandas, pycytominer, torch."""
+"""Features as one file, opened by the tools that people have: scanpy, anndata, pandas, polars, DuckDB, pycytominer, torch."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anndata
+import duckdb
 import numpy as np
 import pandas as pd
+import polars
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -125,6 +127,24 @@ def test_pandas_reads_the_parquet_file_and_pycytominer_normalizes_it(
     normalized = normalize(good, features=COLUMNS, meta_features="infer", method="mad_robustize")
     np.testing.assert_allclose(normalized[COLUMNS].median(), 0, atol=1e-6)
     assert "Metadata_ID" in normalized.columns
+
+
+@pytest.mark.parametrize("exported", [True, False], ids=["one file", "the parts"])
+def test_polars_and_duckdb_read_features_without_us(features: str, tmp_path: Path, exported: bool) -> None:
+    files = f"{features}/part-*.parquet"
+    if exported:
+        files = str(tmp_path / "cells.parquet")
+        steps.export_features(features, files)
+    frame, values = table()
+    cells = polars.read_parquet(files)
+    np.testing.assert_array_equal(cells.select(COLUMNS).to_numpy(), values)
+    assert cells.schema["dino_0"] == polars.Float32
+    assert cells["Metadata_compound"].to_list() == frame["compound"].where(frame["compound"].notna(), None).tolist()
+    query = f"select Metadata_plate, count(*), avg(dino_0) from '{files}' where Metadata_plate <> 2 group by 1 order by 1"
+    found = duckdb.sql(query).fetchall()
+    of_plates = {plate: values[(frame["plate"] == plate).to_numpy(), 0] for plate in (1, 3)}
+    assert [row[:2] for row in found] == [(plate, len(numbers)) for plate, numbers in of_plates.items()]
+    np.testing.assert_allclose([row[2] for row in found], [numbers.mean(dtype=float) for numbers in of_plates.values()], rtol=1e-6)
 
 
 def test_a_directory_of_several_parts_becomes_one_file_on_any_store(model: str, few: str, tmp_path: Path) -> None:

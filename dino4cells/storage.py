@@ -352,6 +352,10 @@ def _walk(directory: Path) -> Iterator[tuple[str, int]]:
 
     for folder, folders, files in os.walk(directory, onerror=stop, followlinks=True):
         folders[:] = [name for name in folders if not name.endswith(PARTIAL)]
-        for path in (Path(folder, name) for name in files if not name.endswith(PARTIAL)):
-            with contextlib.suppress(FileNotFoundError):  # Deleted since, or a link to nowhere.
-                yield path.relative_to(directory).as_posix(), path.stat().st_size
+        # By strings: for a million files, paths as objects take half a minute.
+        below = os.path.relpath(folder, directory).replace(os.sep, "/")
+        before = "" if below == "." else f"{below}/"
+        for name in files:
+            if not name.endswith(PARTIAL):
+                with contextlib.suppress(FileNotFoundError):  # Deleted since, or a link to nowhere.
+                    yield before + name, os.stat(os.path.join(folder, name)).st_size

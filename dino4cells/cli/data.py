@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.columns import Columns
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from dino4cells.cli import results
 from dino4cells.cli.options import ANY_KEY, ANY_KEY_HELP, ConfigOption, DataOption, OverwriteOption, PresetOption, overrides_of
+from dino4cells.printable import as_markup, printable
 from dino4cells.progress import Progress
 
 if TYPE_CHECKING:
@@ -35,16 +37,21 @@ def validate(
     preset: PresetOption = "",
     data: DataOption = "",
     processes: ProcessesOption = 0,
+    images: Annotated[bool, typer.Option("--images/--no-images", help="Open every image, or list the files that there are alone.")] = True,
 ) -> None:
     """Read a table and all its images, and report what is there and what is wrong: exit code 0 when nothing is, else 2."""
     from dino4cells import steps
     from dino4cells.data.metadata import read_table
     from dino4cells.data.validate import validate as look
+    from dino4cells.data.validate_table import validate_table
 
     settings = steps.configuration(config, preset, overrides_of(context))
     metadata = read_table(settings, data or None)
-    with Progress("validate", len(metadata)) as progress:
-        findings = look(metadata, settings, processes=processes or None, progress=progress.advance)
+    if images:
+        with Progress("validate", len(metadata)) as progress:
+            findings = look(metadata, settings, processes=processes or None, progress=progress.advance)
+    else:
+        findings = validate_table(metadata, settings)
     results.show(lambda: _show(findings), findings)
     if not findings.are_fine:
         raise typer.Exit(WRONG)
@@ -80,12 +87,12 @@ def stats(
         title = f"{images - len(moments.failures):,} images, in [0, 1]"
         table = Table("channel", "mean", "standard deviation", title=title, title_justify="left")
         for name, one, other in zip(source.kept_channels, *by_channel, strict=True):
-            table.add_row(escape(name), f"{one:.5f}", f"{other:.5f}")
+            table.add_row(as_markup(name), f"{one:.5f}", f"{other:.5f}")
         console.print(table)
         if moments.failures:
             console.print(f"{len(moments.failures):,} images could not be read and do not count:")
             for reason in moments.failures[:SKIPPED_SHOWN]:
-                console.print(f"  {reason}", markup=False, soft_wrap=True)
+                console.print(f"  {printable(reason)}", markup=False, soft_wrap=True)
         print(line)
 
     unreadable, normalize = list(moments.failures), {"mean": mean, "std": deviation}
@@ -139,23 +146,23 @@ def _show(findings: Findings) -> None:
     console = _console()
     facts = Table.grid(padding=(0, 2))
     for name, fact in _facts(findings):
-        facts.add_row(name, escape(fact))
+        facts.add_row(name, as_markup(fact))
     console.print(facts)
     if findings.labels or findings.binary_labels:
         labels = Table("label", "classes", "cells of each class, largest first", title="Labels", title_justify="left")
         for column in findings.labels:
-            labels.add_row(escape(column.name), f"{len(column.classes)}", escape(_classes(column)))
+            labels.add_row(as_markup(column.name), f"{len(column.classes)}", _side_by_side(_classes(column)))
         if findings.binary_labels:
-            ones = ", ".join(f"{name} {count:,}" for name, count in findings.binary_labels.items())
-            labels.add_row("columns of 0 and 1", f"{len(findings.binary_labels)}", escape(ones))
+            ones = [f"{name} {count:,}" for name, count in findings.binary_labels.items()]
+            labels.add_row("columns of 0 and 1", f"{len(ones)}", _side_by_side(ones))
         console.print(labels)
     if findings.are_fine:
         console.print("Nothing is wrong.")
         return
     for problem in findings.problems:
-        console.print(f"{problem.kind}: {problem.count:,} cells, {problem.meaning}", style="bold red", markup=False)
+        console.print(printable(f"{problem.kind}: {problem.count:,} cells, {problem.meaning}"), style="bold red", markup=False)
         for example in problem.examples:
-            console.print(f"  {example}", markup=False, soft_wrap=True)
+            console.print(f"  {printable(example)}", markup=False, soft_wrap=True)
         if problem.count > len(problem.examples) and problem.kind not in ("configuration", "channel names"):
             console.print(f"  and {problem.count - len(problem.examples):,} more")
 
@@ -165,6 +172,9 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
     if len(findings.channels) == 1:
         channels = str(next(iter(findings.channels)))
     names = ", ".join(findings.channel_names) if findings.channel_names else "without names (write them into channels.txt, one a line)"
+    if not findings.images_seen:
+        seen = f"at the table and the names of files in {findings.seconds:,.1f} s, and at no image"
+        return [("table", findings.data), ("cells", f"{findings.rows:,}"), ("channels", names), ("looked", seen)]
     facts = [
         ("table", findings.data),
         ("cells", f"{findings.rows:,}, {findings.readable:,} with an image that can be read"),
@@ -185,8 +195,13 @@ def _span(span: Span | None) -> str:
     return f"{span.least} px" if span.least == span.most else f"{span.least} to {span.most} px, half of them up to {span.median:g}"
 
 
-def _classes(column: LabelColumn) -> str:
+def _classes(column: LabelColumn) -> list[str]:
     shown = [f"{name} {count:,}" for name, count in list(column.classes.items())[:CLASSES_SHOWN]]
     more = [f"{len(column.classes) - CLASSES_SHOWN:,} more"] if len(column.classes) > CLASSES_SHOWN else []
     empty = [f"empty {column.empty:,}"] if column.empty else []
-    return ", ".join(shown + more + empty)
+    return shown + more + empty
+
+
+def _side_by_side(names: list[str]) -> Columns:
+    """As many as there is room for in a line, a name never apart from its number unless it is longer than a line."""
+    return Columns([Text(printable(name), overflow="fold") for name in names], padding=(0, 3))

@@ -37,6 +37,7 @@ class Findings(BaseModel):
 
     data: str = Field(description="URL of the table.")
     rows: int
+    images_seen: bool = Field(default=True, description="Whether images were opened, or the table and the names of files alone looked at.")
     readable: int
     channel_names: list[str] | None = Field(description="In order; null where nobody names them.")
     channels: dict[int, int] = Field(description="Images with each number of channels.")

@@ -18,7 +18,7 @@ from tests.faults.nursery import Nursery
 from tests.tally import Tally
 
 ROWS = 27
-HISTORIES = {("local", 1): 20, ("s3", 1): 6, ("local", 2): 30}
+HISTORIES = {("local", 1): 20, ("s3", 1): 6, ("local", 2): 5}
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from dino4cells.errors import ConfigError, Dino4CellsError
+from dino4cells.training.meeting import meet
 from dino4cells.training.presence import Limits, Presence, end_process
 
 # For a sum over processes, in which a process that hangs is found before (`presence`); less than a launcher waits for a line of log.
@@ -81,13 +82,14 @@ def process_group(
         yield ProcessGroup(rank, world_size, local_rank, here)
         return
     store, _, _ = next(rendezvous("env://", rank, world_size, timeout=TIMEOUT))
+    start = meet(store, rank, world_size, TIMEOUT)
     # Before the processes connect to each other, for which one may wait as well.
-    presence = Presence(rank, world_size, store.clone(), limits or Limits(), at_hang)
+    presence = Presence(rank, world_size, PrefixStore(start, store.clone()), limits or Limits(), at_hang)
     presence.start()
     try:
         dist.init_process_group(
             "nccl" if use_gpu else "gloo",
-            store=PrefixStore("processes", store),
+            store=PrefixStore(f"{start}/group", store),
             rank=rank,
             world_size=world_size,
             timeout=TIMEOUT,

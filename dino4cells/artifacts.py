@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 import dino4cells
 from dino4cells import storage
 from dino4cells.errors import ArtifactError
-from dino4cells.storage_errors import explained
+from dino4cells.storage_errors import FULL, explain, explained
 
 MANIFEST = "manifest.json"
 _CHUNK = 2**20
@@ -131,6 +131,8 @@ class ArtifactWriter:
         try:
             if error is None:
                 self._complete()
+            elif isinstance(error, OSError) and error.errno in FULL:
+                raise explain(self.url if storage.is_local(self.url) else str(self._staging), error) from error
         finally:
             shutil.rmtree(self._staging, ignore_errors=True)
 

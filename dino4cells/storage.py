@@ -22,7 +22,7 @@ from dino4cells import storage_s3
 from dino4cells.cache import Cache
 from dino4cells.errors import StorageError, StoreRefused
 from dino4cells.storage_asking import asked, limit, may_pass, open_store, refuse_secret, store_of, wait
-from dino4cells.storage_errors import explain, explained
+from dino4cells.storage_errors import FULL, explain, explained
 from dino4cells.storage_errors import is_local as is_local
 from dino4cells.storage_retry import Patience, WrongLength
 
@@ -219,7 +219,12 @@ def download(url: str, local: Path) -> None:
     def get(fs: Any, path: str) -> None:
         with _partial(local) as part:
             size = fs.info(path)["size"]
-            fs.get_file(path, str(part), **limit(fs, size))
+            try:
+                fs.get_file(path, str(part), **limit(fs, size))
+            except OSError as error:
+                if error.errno in FULL:
+                    raise explain(str(local), error) from error
+                raise
             came = part.stat().st_size
             if size is not None and came != size:
                 raise WrongLength(f"{came} bytes came of {size}")

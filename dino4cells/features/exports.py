@@ -25,6 +25,7 @@ from dino4cells.errors import ConfigError
 from dino4cells.features import published, store
 from dino4cells.features.part_writer import MetadataColumns, PartWriter
 from dino4cells.features.store import Features, FeaturesCard
+from dino4cells.storage_errors import explain
 
 Format = Literal["parquet", "pth", "h5ad"]
 ENDINGS: Final[dict[str, Format]] = {".parquet": "parquet", ".pth": "pth", ".h5ad": "h5ad"}
@@ -125,6 +126,8 @@ def _whole(url: str) -> Iterator[Path]:
     try:
         yield directory / "file"
         storage.move(directory / "file", url)
+    except OSError as error:
+        raise explain(url if storage.is_local(url) else str(directory), error) from error
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -72,18 +72,17 @@ def print_scores(classifier: str) -> None:
 
 
 def _table(metrics: Metrics) -> Table:
-    table = Table(show_lines=True)
+    table = Table(box=None, padding=(0, 1, 1, 0))  # five scores with their intervals fit 80 columns
     table.add_column("cells")
-    table.add_column("judged", justify="right")
     names = list(next(iter(metrics["scores"].values()), {}))
     for name in names:
-        table.add_column(TITLES[name], justify="right")
+        table.add_column(TITLES[name], justify="right", no_wrap=True)
     for part, scores in metrics["scores"].items():
         cells = [beside(scores[name], metrics["intervals"][part].get(name), "\n") for name in names]
-        table.add_row(part, f"{metrics['judged'][part]:,}", *cells, style="bold" if part == "valid" else None)
+        table.add_row(f"{part}, {metrics['judged'][part]:,}", *cells, style="bold" if part == "valid" else None)
         for baseline, found in metrics["baselines"].get(part, {}).items():
             cells = [beside(found["scores"][name], found["intervals"].get(name), "\n") for name in names]
-            table.add_row(f"  {BASELINES[baseline]}", "", *cells)
+            table.add_row(f"  {BASELINES[baseline]}", *cells)
     return table
 
 
@@ -99,10 +98,11 @@ def _by_class(rows: list[Metrics], part: str) -> Table:
     several = bool(rows) and "average_precision" in rows[0]
     listed = sorted(rows, key=lambda row: -row["cells"])[:LISTED_CLASSES]
     more = f", the {LISTED_CLASSES} largest of {len(rows)}" if len(rows) > LISTED_CLASSES else ""
-    table = Table(title=f"By class, cells of {part}{more}", title_justify="left", title_style="bold")
-    table.add_column("class")
+    title = f"By class, cells of {part}{more}"
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
+    table.add_column("class", overflow="fold")
     for name in ("cells", "precision", "recall", "F1", *(["average precision"] if several else [])):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for row in listed:
         cells = [f"{row['cells']:,}", f"{row['precision']:.3f}", f"{row['recall']:.3f}", beside(row["f1"], row["f1_interval"])]
         cells += [beside(row["average_precision"], row["average_precision_interval"])] if several else []

@@ -68,10 +68,15 @@ def _print_table(rows: list[Row]) -> None:
     colours = {State.OK: "green", State.WARNING: "yellow", State.MISSING: "bold red", State.NOT_CHECKED: "dim"}
     console = Console(width=None if Console().is_terminal else 140, highlight=False)
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column, share in (("what", 0), ("state", 0), ("found", 3), ("what to do", 3)):
-        table.add_column(column, ratio=share or None, overflow="fold", no_wrap=not share)
+    for column in ("what", "state", "found"):
+        table.add_column(column, overflow="fold", no_wrap=column != "found")
     for row in rows:
-        table.add_row(Text(row.what), Text(row.state.value, colours[row.state]), Text(row.finding), Text(row.remedy))
+        table.add_row(Text(row.what), Text(row.state.value, colours[row.state]), Text(row.finding))
     console.print(table)
+    if any(row.remedy for row in rows):
+        console.print("\nwhat to do", style="bold")
+    for row in rows:
+        if row.remedy:  # unbroken, since a command is copied
+            console.print(Text(f"{row.what}: {row.remedy}"), soft_wrap=True)
     counts = ", ".join(f"{sum(row.state is state for row in rows)} {state.value}" for state in State)
     console.print(f"\n{counts}")

@@ -252,9 +252,12 @@ def _print_status(found: JobStatus) -> None:
     console.print(grid)
     if found.pods:
         table = Table(box=None, padding=(0, 2, 0, 0))
-        for column in ("pod", "state", "restarts", "node", "reason"):
+        for column in ("pod", "state", "restarts", "node"):
             table.add_column(column, overflow="fold")
         for pod in found.pods:
-            table.add_row(*map(Text, (pod.place, pod.state, str(pod.restarts), pod.node, pod.reason)))
+            table.add_row(*map(Text, (pod.place, pod.state, str(pod.restarts), pod.node)))
         console.print()
         console.print(table)
+        for pod in found.pods:
+            if pod.reason:
+                console.print(Text(f"{pod.place}: {pod.reason}"))

@@ -118,7 +118,7 @@ def _parts(name: str, content: bytes) -> Iterator[bytes]:
 
 
 @contextmanager
-def watched_processes(every: float = 0.02) -> Iterator[dict[str, set[str]]]:
+def watched_processes(every: float = 0.1) -> Iterator[dict[str, set[str]]]:
     """Arguments of the Python processes of this machine that ran meanwhile, with the secrets in them."""
     seen: dict[str, set[str]] = {}
     stop = threading.Event()

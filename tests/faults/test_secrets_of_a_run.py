@@ -57,7 +57,6 @@ def ran(planting: str, tiny_yaml: str, draw_cells: Callable[..., str], tmp_path_
         ("data", "pack", "--data", cells, "--to", f"{planting}/packed", "--with-rows"),
         ("train", "--config", tiny_yaml, "--data", cells, "--output", f"{planting}/model", "--processes", "2"),
         ("extract", "--model", f"{planting}/model", "--data", cells, "--output", f"{planting}/features"),
-        ("extract", "--model", f"{planting}/model", "--data", cells, "--output", f"{planting}/features.pth"),
         ("profiles", f"{planting}/features", "--output", f"{planting}/profiles"),
         ("features", "export", f"{planting}/features", "--output", f"{planting}/features.h5ad"),
         (
@@ -106,7 +105,7 @@ def test_the_run_wrote_what_is_searched(ran: Ran) -> None:
 
     for file in ("model/checkpoint.pth", "model/model.safetensors", "model/config.yaml", "model/log.jsonl", f"model/{EVENTS}"):
         assert f"store/{file}" in files
-    assert {"store/features.pth", "store/features.h5ad", "store/classes/report.html", "pipeline.yaml", "job.yaml"} <= files
+    assert {"store/features.h5ad", "store/classes/report.html", "pipeline.yaml", "job.yaml"} <= files
     for folder in ("features", "profiles", "predictions", "packed"):
         assert any(file.startswith(f"store/{folder}/") for file in files)
     assert any("torch.distributed.run" in words for words in ran.processes)

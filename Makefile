@@ -16,7 +16,7 @@ LABEL ?=
 EPOCHS ?= 4
 OUTPUT ?= runs
 
-.PHONY: demo test test-gpu lint audit image image-test kind-up kind-down e2e manifests lock bench bench-full bench-gpu quality reference pipeline clean
+.PHONY: soak demo test test-gpu lint audit image image-test kind-up kind-down e2e manifests lock bench bench-full bench-gpu quality reference pipeline clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml
@@ -35,6 +35,10 @@ test: $(READY)
 test-gpu: $(READY)
 	@$(BIN)/python -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' || { echo "SKIPPED: no CUDA device on this machine; the GPU tests did not run"; exit 1; }
 	@$(BIN)/python -m pytest -m gpu
+
+# Damaged and lying files through every reader; SEED gives the same inputs again (tests/faults/fuzz.py).
+fuzz: $(READY)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.fuzz --inputs $(or $(INPUTS),100000) $(if $(SEED),--seed $(SEED))
 
 lint: $(READY)
 	@$(BIN)/ruff check .
@@ -66,11 +70,11 @@ image-test: $(READY)
 	@$(CONTAINER) image inspect $(IMAGE) >/dev/null 2>&1 || { echo "SKIPPED: there is no image $(IMAGE); run make image first"; exit 1; }
 	@CONTAINER='$(CONTAINER)' IMAGE='$(IMAGE)' $(BIN)/python -m pytest -m image
 
-# A cluster on this machine, and the tests of a cluster: of that one, or of the one that KUBECONFIG names.
+# A cluster on this machine, and the tests of a cluster: of that one, or of the one that KUBECONFIG names. BUILT=1: docker has the image already.
 KIND_KUBECONFIG = $(CURDIR)/.kind/kubeconfig
 kind-up:
 	@tests/e2e/kind.sh check
-	@$(MAKE) --no-print-directory image CONTAINER=docker
+	@$(if $(BUILT),,$(MAKE) --no-print-directory image CONTAINER=docker)
 	@IMAGE='$(IMAGE)' tests/e2e/kind.sh up
 
 kind-down:
@@ -108,6 +112,10 @@ bench bench-full: $(READY)
 
 bench-gpu: $(READY)
 	@$(BIN)/python -m benchmarks.gpu $(if $(RECORD),--record)
+
+# The loader for ten minutes: memory, open files and threads must not grow. SECONDS may be given.
+soak: $(READY)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.load soak $(if $(SECONDS),--seconds $(SECONDS))
 
 quality: $(READY)
 	@$(BIN)/python benchmarks/quality.py $(if $(DATA),--data '$(DATA)')

@@ -24,6 +24,7 @@ DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 (EXTRAS,) = re.findall(r"^ARG EXTRAS=(.*)$", DOCKERFILE, re.MULTILINE)
+IMAGE_WORKFLOW = ROOT / ".github" / "workflows" / "image.yml"
 # By the calendar, or a major number that means nothing (pyproject.toml says so of each).
 WITHOUT_UPPER_BOUND = {
     *("fsspec", "s3fs", "pyarrow", "tifffile", "pillow", "imagecodecs", "kubernetes-validate", "setuptools", "pandas-stubs"),
@@ -134,6 +135,17 @@ def test_every_target_that_a_workflow_makes_is_there() -> None:
     assert made == {"image-test", "kind-up", "e2e", "kind-down", "audit"}
     for target in made:
         assert re.search(rf"^{target}\b[^=\n]*:", makefile, re.MULTILINE), target
+
+
+def test_the_image_is_that_of_the_makefile() -> None:
+    """Built by an action, for its cache; with the arguments of `make image`."""
+    (build,) = (step["with"] for step in steps(yaml.safe_load(IMAGE_WORKFLOW.read_text())) if "build-push" in step.get("uses", ""))
+    (name,) = re.findall(r'^IMAGE = "(.*)"$', (ROOT / "components" / "image.py").read_text(), re.MULTILINE)
+
+    assert build["tags"] == name
+    assert f"VERSION={PROJECT['version']}" in build["build-args"].splitlines()
+    assert build["file"] == "docker/Dockerfile"
+    assert "push" not in build
 
 
 def test_the_oldest_python_that_is_allowed_is_tested() -> None:

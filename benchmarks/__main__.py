@@ -17,21 +17,22 @@ from benchmarks.measuring import Machine, Row
 from benchmarks.results import HERE, record, table
 
 WORKS = ("step", "views", "decoding", "training", "extraction", "object_store", "shards", "neighbours", "startup")
+MORE = ("report", "analysis")  # with --full, or where they are asked for
 GROWTH = ("images", "training", "cells")
 
 
 def main() -> None:
     """Measure what is asked for and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", default=list(WORKS), choices=WORKS)
-    parser.add_argument("--full", action="store_true", help="the sweeps too")
+    parser.add_argument("--only", nargs="+", choices=(*WORKS, *MORE))
+    parser.add_argument("--full", action="store_true", help="the sweeps too, and the report and the analysis of 100,000 cells")
     parser.add_argument("--record", action="store_true", help="write benchmarks/results.json and benchmarks/RESULTS.md")
     arguments = parser.parse_args()
     started = time.monotonic()
     machine = Machine.measured()
     print(machine, flush=True)
     rows: list[Row] = []
-    for name in arguments.only:
+    for name in arguments.only or (*WORKS, *(MORE if arguments.full else ())):
         begun = time.monotonic()
         measured = importlib.import_module(f"benchmarks.works.{name}").measure(machine)
         rows += measured

@@ -10,6 +10,7 @@ import functools
 import os
 import re
 import sys
+import threading
 import traceback
 from types import TracebackType
 
@@ -73,6 +74,17 @@ def redacted(text: str) -> str:
 _is_secret_name = functools.lru_cache(maxsize=1024)(is_secret_name)
 
 
-def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """As Python's own `sys.excepthook`, without secrets: for processes whose standard error is a log."""
+def hide_in_tracebacks() -> None:
+    """From now on the tracebacks of this process, and of its threads, are printed without secrets: its standard error may be a log."""
+    sys.excepthook = _print_traceback
+    if threading.excepthook is threading.__excepthook__:  # not that of a debugger or a test
+        threading.excepthook = _print_traceback_of_thread
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
+
+
+def _print_traceback_of_thread(ended: threading.ExceptHookArgs) -> None:
+    if ended.exc_value is not None and not isinstance(ended.exc_value, SystemExit):
+        _print_traceback(ended.exc_type, ended.exc_value, ended.exc_traceback)

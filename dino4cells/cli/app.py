@@ -26,7 +26,7 @@ from dino4cells.cli.train import train
 from dino4cells.cluster.stopping import Stopped, stop_signals
 from dino4cells.errors import Dino4CellsError, Interrupted
 from dino4cells.events import logged
-from dino4cells.redaction import print_traceback, redacted
+from dino4cells.redaction import hide_in_tracebacks, redacted
 from dino4cells.storage_retry import counted_repeats
 
 EXTRAS = {
@@ -110,7 +110,7 @@ AFTER_INTERRUPTION = {
 
 def main() -> None:
     """Entry point of the command `dino4cells`."""
-    sys.excepthook = print_traceback
+    hide_in_tracebacks()
     # Lines of the steps are seen when they are written, also where the output is a pipe.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)

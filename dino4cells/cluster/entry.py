@@ -19,7 +19,7 @@ from dino4cells.cluster.variables import LAUNCHER_SIGN, POD
 from dino4cells.config import Config, load_config, parse_config
 from dino4cells.errors import Dino4CellsError, Interrupted, StoreUnavailable
 from dino4cells.events import Style, line_of, logged, said, style_of
-from dino4cells.redaction import print_traceback
+from dino4cells.redaction import hide_in_tracebacks
 from dino4cells.storage_retry import counted_repeats, expected_store
 
 # Kubernetes shows the content of this file as the reason of a terminated container.
@@ -46,7 +46,7 @@ def process_of_a_job(patience: Patience | None = None) -> Iterator[None]:
     Args:
         patience: with that sign; the usual one when None.
     """
-    sys.excepthook = print_traceback
+    hide_in_tracebacks()
     # In a step's pod a shell stands between; where it alone is asked to stop, it ends and does not pass that on.
     if os.environ.get(REASON_FILE) or os.environ.get(POD):
         threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()

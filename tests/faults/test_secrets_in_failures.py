@@ -312,9 +312,12 @@ def test_the_termination_log_of_a_pod_holds_no_secret(
 
 
 BUG = """
-import importlib, logging, sys
+import importlib, logging, sys, threading
 app = importlib.import_module("dino4cells.cli.app")
 def bug(*words, **options):
+    thread = threading.Thread(target=lambda: int({secret!r}))
+    thread.start()
+    thread.join()
     logging.getLogger("botocore").warning("signing with %s", {secret!r})
     raise RuntimeError({url!r} + " with " + {secret!r})
 app.app = bug
@@ -330,6 +333,7 @@ def test_the_traceback_of_a_bug_and_other_packages_warnings_hold_no_secret() -> 
     assert done.returncode == 1
     assert "RuntimeError: s3://***@bucket/cells with ***" in done.stderr
     assert "signing with ***" in done.stderr
+    assert "invalid literal for int() with base 10: '***'" in done.stderr
     assert planted.in_text(done.stdout + done.stderr) == set()
 
 

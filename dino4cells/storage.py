@@ -93,7 +93,10 @@ def exists(url: str) -> bool:
     def there(fs: Any, path: str) -> bool:
         try:
             fs.info(path)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            # fsspec's client of HTTP takes every failure for that.
+            if error.__cause__ is not None and may_pass(url, error):
+                raise
             return False
         return True
 
@@ -188,7 +191,8 @@ def _fetch_at_once(ranges: Sequence[Range]) -> list[bytes | Exception]:
         fs, _ = open_store(urls[0])
         paths = [fs._strip_protocol(storage_s3.plain(url)) for url in urls]
         # Not fs.cat: it takes `*`, `?` and `[` in a file name for a pattern.
-        contents: list[bytes | Exception] = fs.cat_ranges(paths, starts=starts, ends=ends, on_error="return")
+        end = {} if storage_s3.is_s3(urls[0]) else limit(fs, None)  # of S3 each object has its own
+        contents: list[bytes | Exception] = fs.cat_ranges(paths, starts=starts, ends=ends, on_error="return", **end)
     except Exception as error:
         return [error] * len(urls)
     return contents

@@ -80,9 +80,11 @@ def kind_of(error: BaseException) -> str | None:
             return kind_of_answer(cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0), code)
         if isinstance(cause, (aws.SSLError, aiohttp.ClientSSLError)):
             return None
-    status = getattr(error, "status", None) or getattr(error, "code", None)  # of aiohttp, and of gcsfs
-    if isinstance(status, int) and status >= 400:
-        return kind_of_answer(status, "")
+        if isinstance(cause, aiohttp.ClientResponseError):
+            return kind_of_answer(cause.status, "")
+    code = getattr(error, "code", None)
+    if isinstance(code, int) and code >= 400:  # of gcsfs
+        return kind_of_answer(code, "")
     for cause in (error, error.__cause__):
         if isinstance(cause, (WrongLength, aws.IncompleteReadError, aws.ResponseStreamingError, aiohttp.ClientPayloadError)):
             return "cut"

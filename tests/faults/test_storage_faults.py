@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import boto3
 import numpy as np
 import pytest
 
@@ -138,6 +139,26 @@ def test_an_outage_that_ends_in_time_is_waited_out(proxy: FaultyProxy, bucket: s
         assert storage.read_many([f"{bucket}/a"] * 20) == [content_of()] * 20
     assert set(repeats) == {"503"}
     assert caplog.messages[-1] == f"{repeats.total()} requests to the store had to be repeated (503: {repeats['503']})."
+
+
+@pytest.mark.parametrize("fault", [Fault.ERROR_500, Fault.BUSY_503, Fault.RESET, Fault.CUT, Fault.ANNOUNCES_MORE, Fault.TRICKLE])
+def test_files_over_plain_http_have_the_same_patience(
+    fault: Fault, proxy: FaultyProxy, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
+) -> None:
+    tally.what = "store: a fault that passes, of a store that is not S3 (http)"
+    monkeypatch.setattr(storage_retry, "UNKNOWN_SECONDS", 1)
+    boto3.client("s3").put_object(Bucket=bucket.removeprefix("s3://"), Key="a", Body=content_of(), ACL="public-read")
+    url = f"{proxy.url}/{bucket.removeprefix('s3://')}/a"
+    proxy.wants = lambda request: request.method == "GET"
+    for _ in range(2):
+        proxy.next.extend([fault])
+        tally.count(storage.read_many([url]) == [content_of()] and not proxy.next)
+        proxy.next.extend([fault])
+        storage.download(url, tmp_path / "a")
+        tally.count((tmp_path / "a").read_bytes() == content_of() and not proxy.next)
+    proxy.wants = lambda request: True
+    proxy.next.extend([fault] * 2)
+    tally.count(storage.exists(url))
 
 
 # What does not

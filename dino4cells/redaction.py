@@ -18,7 +18,7 @@ HIDDEN = "***"
 
 _SECRET_NAME = re.compile(r"secret|passw|token|access_?key|private_?key|api_?key|credential|cookie", re.IGNORECASE)
 # `AWS_WEB_IDENTITY_TOKEN_FILE` says where a token is.
-_PLACE_NAME = re.compile(r"_(file|path|dir|url|uri|name)$", re.IGNORECASE)
+_PLACE_NAME = re.compile(r"_(file|path|dir|directory|url|uri|name)$|^google_application_credentials$", re.IGNORECASE)
 _SHORTEST = 8
 """A shorter value of a variable is left: it would be found inside other words."""
 

@@ -74,7 +74,9 @@ def test_secrets_of_the_environment_are_hidden_and_places_of_secrets_are_not(mon
     assert text == "*** and *** of /var/run/secrets/token"
 
 
-@pytest.mark.parametrize(("name", "secret"), [("HF_TOKEN", True), ("AWS_ACCESS_KEY_ID", True), ("DB_PASSWD", True), ("DATA_PATH", False)])
+@pytest.mark.parametrize(
+    ("name", "secret"), [("HF_TOKEN", True), ("AWS_ACCESS_KEY_ID", True), ("DB_PASSWD", True), ("GOOGLE_APPLICATION_CREDENTIALS", False)]
+)
 def test_a_variable_is_known_for_a_secret_by_its_name(name: str, secret: bool) -> None:
     assert is_secret_name(name) is secret
 

@@ -19,6 +19,7 @@ _DEEPEST = 20
 
 _MOST_VALUES = 5_000
 """Keys and values, those that aliases repeat counted each time; a configuration needs some hundreds."""
+_LARGEST = 2**63 - 1
 _LONGEST = 2**18
 """Characters; a configuration needs some thousands."""
 
@@ -126,6 +127,8 @@ class _Reader:
             if isinstance(node, yaml.SequenceNode):
                 return [self.value(item, (*path, str(position))) for position, item in enumerate(node.value)]
             scalar: object = self.loader.construct_object(node)
+            if isinstance(scalar, int) and abs(scalar) > _LARGEST:
+                raise ValueError("the number is beyond all that is counted here")
             return scalar
         except ValueError as error:  # a date such as 2024-13-45
             raise ConfigError(f"{self._place(node)}: {'.'.join(path)} cannot be read ({error}); put the value in quotes") from error

@@ -179,6 +179,9 @@ def _parse(content: bytes, source: str, layout: Layout) -> pd.DataFrame:
         raise DataError(
             f"{source}: the first line has {header.count(b',') + 1:,} columns, and at most {MAX_COLUMNS:,} are read; leave some out."
         )
+    if (place := content.find(b"\0")) >= 0:  # where pandas would end the cell without a word; UTF-16 has many
+        line = content.count(b"\n", 0, place) + 1
+        raise DataError(f"{source}: not a CSV that can be read (a NUL byte in line {line}); save it as comma-separated UTF-8 text.")
     try:
         with warnings.catch_warnings():
             # Rows longer than the header; without `index_col` pandas would take their first cell for a row name, and shift the columns.

@@ -225,7 +225,7 @@ def _whole(artifact: Artifact) -> Iterator[None]:
     """Inside, a file that Parquet cannot read is an error that names the features."""
     try:
         yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:  # pandas reads what the file says of its columns
         reason = printable(str(error).partition("\n")[0], 200)
         raise ArtifactError(f"{artifact.url}: a file of these features cannot be read ({reason}); extract the features again.") from error
 

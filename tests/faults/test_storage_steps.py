@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -21,6 +22,7 @@ from dino4cells.data.loading import load_batches
 from dino4cells.data.sampler import SampleOrder, SampleStream
 from dino4cells.data.source import plain_source
 from dino4cells.errors import StorageError, StoreUnavailable
+from dino4cells.events import text_of
 from dino4cells.features.store import read_features
 from dino4cells.storage_retry import counted_repeats
 from tests.faults.faulty_proxy import OF_A_BODY, TRANSIENT, Fault, FaultyProxy, Request, faulty_proxy
@@ -161,6 +163,14 @@ def test_credentials_that_are_revoked_end_a_step_with_the_objects_name(fair: Run
         tally.count(not is_complete(output))
     steps.extract(f"{fair.base}/model", config=fair.config, data=f"{bucket}/cells", output=output)
     assert (read_features(output).dino == read_features(f"{fair.base}/features").dino).all()
+
+
+def test_a_command_says_in_the_end_how_many_requests_were_repeated(fair: Run, proxy: FaultyProxy, dino4cells: Callable[..., Any]) -> None:
+    proxy.wants = lambda request: request.brings_object
+    proxy.next.extend([Fault.BUSY_503, Fault.CUT])
+    done = dino4cells("data", "validate", "--data", f"{storage.parent(fair.base)}/cells")
+    assert done.code == 0
+    assert "2 requests to the store had to be repeated (503: 1, cut: 1)." in [text_of(line) for line in done.err.splitlines()]
 
 
 @pytest.mark.usefixtures("fair")

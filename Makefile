@@ -16,7 +16,7 @@ LABEL ?=
 EPOCHS ?= 4
 OUTPUT ?= runs
 
-.PHONY: soak demo test test-gpu lint audit image image-test kind-up kind-down e2e manifests lock bench bench-full bench-gpu quality reference pipeline clean
+.PHONY: soak demo test fuzz test-gpu lint audit image image-test kind-up kind-down e2e manifests lock bench bench-full bench-gpu quality reference pipeline clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml

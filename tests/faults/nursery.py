@@ -47,7 +47,7 @@ class Nursery:
     def __enter__(self) -> Nursery:
         context = multiprocessing.get_context("spawn")
         self._here, there = context.Pipe()
-        self._process = context.Process(target=_serve, args=(there,), daemon=True)
+        self._process = context.Process(target=_serve, args=(there,))
         self._process.start()
         return self
 

@@ -23,6 +23,7 @@ from dino4cells.data.metadata import read_metadata
 from dino4cells.data.source import image_source
 from dino4cells.data.statistics import measure
 from dino4cells.data.validate import validate
+from dino4cells.data.validate_table import validate_table
 
 Command = Callable[..., Any]
 
@@ -299,3 +300,29 @@ def test_images_that_cannot_be_read_do_not_count_and_are_told(dino4cells: Comman
     np.testing.assert_allclose(normalize_line(answer.out)["mean"], mean, atol=6e-6)
     assert "1 images could not be read and do not count" in answer.out
     assert f"{cells}/69.png: not an image" in answer.out
+
+
+def test_a_table_is_looked_at_without_its_images(cells: Path, dino4cells: Command) -> None:
+    plant(cells)
+    whole = look(cells)
+    config = load_config(None, preset="none", overrides={})
+    found = validate_table(read_metadata(str(cells)), config)
+    assert (found.images_seen, found.rows, found.labels) == (False, COUNT, whole.labels)
+    assert {kind: count for kind, (count, _) in said(found).items()} == {
+        kind: count for kind, (count, _) in said(whole).items() if kind in ("missing", "same file")
+    }
+    ended = dino4cells("data", "validate", "--data", cells, "--no-images")
+    assert ended.code == 2
+    assert "missing: " in ended.out
+    assert "at no image" in ended.out
+
+
+def test_names_that_are_written_otherwise_than_they_are_listed_are_not_missing(tmp_path: Path) -> None:
+    for name in ("a.png", "folder/b.png", "c_DNA.png", "c_ER.png", "d_DNA.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "channels.txt").write_text("DNA\nER\n")
+    files = ["./a.png", f"{tmp_path}/folder//b.png", "c_{channel}.png", "d_{channel}.png", "e.png"]
+    pd.DataFrame({"file": files}).to_csv(tmp_path / "metadata.csv", index=False)
+    found = validate_table(read_metadata(str(tmp_path)), load_config(None))
+    assert said(found) == {"missing": (2, ["cell 4: d_{channel}.png", "cell 5: e.png"])}

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 if TYPE_CHECKING:
-    from dino4cells.api import Model, classify, extract, load_model, read_features, simulate, train
+    from dino4cells.api import Model, classify, extract, load_model, predict, read_features, simulate, train
 
 try:
     __version__ = version("dino4cells")
 except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "0+source"
 
-__all__ = ["Model", "classify", "extract", "load_model", "read_features", "simulate", "train"]
+__all__ = ["Model", "classify", "extract", "load_model", "predict", "read_features", "simulate", "train"]
 
 
 class _Package(ModuleType):

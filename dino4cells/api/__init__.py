@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dino4cells.api.model import Model, load_model
-from dino4cells.api.verbs import classify, extract, read_features, train
+from dino4cells.api.verbs import classify, extract, predict, read_features, train
 from dino4cells.data.simulate import simulate
 
-__all__ = ["Model", "classify", "extract", "load_model", "read_features", "simulate", "train"]
+__all__ = ["Model", "classify", "extract", "load_model", "predict", "read_features", "simulate", "train"]

@@ -1,4 +1,4 @@
-"""The three verbs in Python, and what they wrote read back: `dino4cells.steps` with a path or a mapping, and keywords for its keys."""
+"""The three verbs, predictions, and what they wrote read back: `dino4cells.steps` with a path or a mapping, and keywords for its keys."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from dino4cells.models.artifact import ModelCard
 
 if TYPE_CHECKING:
     from dino4cells.classify.evaluate import Evaluation
+    from dino4cells.classify.prediction import PredictionsCard
 
 Place = str | os.PathLike[str]
 """A path or URL."""
@@ -150,6 +151,54 @@ def classify(
         )
     return steps.classify(
         os.fspath(features), config=settings, output=os.fspath(output), data=_text(data), model=_text(model), overwrite=overwrite
+    )
+
+
+def predict(
+    classifier: Place,
+    *,
+    output: Place,
+    features: Place | None = None,
+    data: Place | None = None,
+    model: Place | None = None,
+    kind: str = "linear",
+    overwrite: bool = False,
+    device: str = "auto",
+    **keywords: object,
+) -> PredictionsCard:
+    """Apply a classifier to cells that it has not seen, and write `predictions.parquet` to `output`: a row a cell, with probabilities.
+
+    Args:
+        classifier: URL of what `classify` left.
+        output: where the predictions go.
+        features: URL of features of the cells, of the model whose features the classifier has learnt from.
+        data: or the cells' images, as a directory or URL that holds a `metadata.csv`.
+        model: the model that features of images come from; the classifier's own when None.
+        kind: `linear` or `knn`, of the two that `classify` fits.
+        overwrite: replace other predictions that are at `output`.
+        device: `auto`, `cpu` or `cuda`.
+        keywords: keys of the configuration for how images are read, those of `embedding` first: `channels=["DAPI", "Actin"]`.
+
+    Returns:
+        The predictions' card (`predictions.json`): rows, failed rows, classes, how often each was predicted.
+
+    Raises:
+        Dino4CellsError: what the user can fix.
+
+    Example:
+        >>> dino4cells.predict("classes", data="new-cells", output="predictions").counts  # doctest: +SKIP
+        {'HeLa': 120, 'U2OS': 48}
+    """
+    return steps.predict(
+        os.fspath(classifier),
+        output=os.fspath(output),
+        features=_text(features),
+        data=_text(data),
+        model=_text(model),
+        kind=kind,
+        overrides=keys(keywords, "embedding"),
+        overwrite=overwrite,
+        device=device,
     )
 
 

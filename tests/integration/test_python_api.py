@@ -20,6 +20,8 @@ from dino4cells.artifacts import open_artifact
 from dino4cells.config import Config
 from dino4cells.errors import ConfigError, DataError
 from dino4cells.models.backbones import build_backbone
+from tests.conftest import Finished
+from tests.unit.simulated_features import write_features
 
 SIZES = ((32, 32), (40, 24), (32, 32), (17, 50))
 CHANNELS = ("microtubules", "protein", "nucleus", "ER")
@@ -69,6 +71,26 @@ except AttributeError as error:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "module 'dino4cells' has no attribute 'trian'\n"), done.stderr
+
+
+def test_predictions_are_those_of_the_command(
+    tmp_path: Path, cells: str, dino4cells: Callable[..., Finished], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = importlib.import_module("dino4cells")
+    monkeypatch.setitem(sys.modules, "umap", None)  # the report's map does without, which takes less time
+    frame = pd.DataFrame({"file": [f"{row}.png" for row in range(40)], "ID": [str(row) for row in range(40)]})
+    frame["cell_type"] = [("HeLa", "U2OS")[row % 2] for row in range(40)]
+    values = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    values[1::2, 0] += 6
+    features = write_features(str(tmp_path / "told-apart"), frame, values)
+    assert dino4cells("classify", "--features", features, "--output", tmp_path / "lines", "--label", "cell_type", "--folds", 2).code == 0
+    card = package.predict(tmp_path / "lines", features=features, output=tmp_path / "predicted")
+    assert (card.rows, card.failed_rows, card.counts) == (40, 0, {"HeLa": 20, "U2OS": 20})
+    assert dino4cells("predict", tmp_path / "lines", "--features", features, "--output", tmp_path / "again").code == 0
+    ours, theirs = (pd.read_parquet(tmp_path / name / "predictions.parquet") for name in ("predicted", "again"))
+    pd.testing.assert_frame_equal(ours, theirs)
+    with pytest.raises(ConfigError, match="channels"):
+        package.predict(tmp_path / "lines", data=cells, output=tmp_path / "none", chanels=["protein"])
 
 
 def test_classify_stays_the_verb_when_the_package_of_that_name_is_imported() -> None:

@@ -7,6 +7,7 @@ a process 30 seconds between SIGTERM and SIGKILL; the checkpoint is to be there 
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ from dino4cells.training.distributed import ProcessGroup, max_over_ranks
 CHECK_EVERY = {"cpu": 1, "cuda": 10}
 # Slow steps are fewer between two looks.
 CHECK_SECONDS = 1.0
+WATCH_SECONDS = 0.2
 
 
 def any_process(asked: bool, late: bool, group: ProcessGroup) -> tuple[bool, bool]:
@@ -79,6 +81,8 @@ class StopSignal:
     def __init__(self) -> None:
         self.number: int | None = None
         self._save: Callable[[], None] | None = None
+        self._failed: Exception | None = None
+        self._lock = threading.Lock()
 
     def __call__(self) -> bool:
         return self.number is not None
@@ -87,23 +91,35 @@ class StopSignal:
         """Handle the signal: from now on it has come; a second Ctrl-C does not wait for a checkpoint."""
         if self.number is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.number = number
-        if self._save is not None:
-            save, self._save = self._save, None
-            save()
+        self.number = number  # and no more: a handler that takes a lock may find it taken by what it interrupted
 
     @contextmanager
     def waiting(self, save: Callable[[], None]) -> Iterator[None]:
-        """Inside, where the run waits for images, a signal writes a checkpoint at once.
+        """Inside, where the run waits for images and nothing changes, `save` is called in a thread as soon as a signal has come.
 
-        A store that does not answer may keep a process waiting for longer than it is given before it is killed, and nothing changes
-        meanwhile. When the images come the run stops as usual.
+        A store that does not answer may keep a process waiting for longer than it is given before it is killed. When the images come the
+        run stops as usual.
         """
         self._save = save
         try:
             yield
         finally:
-            self._save = None
+            with self._lock:  # a save that has begun ends before anything changes
+                self._save = None
+        if self._failed is not None:
+            raise self._failed
+
+    def save_when_asked(self, ended: threading.Event) -> None:
+        """Watch for a signal that comes while the run waits; saves once."""
+        while not ended.wait(WATCH_SECONDS):
+            with self._lock:
+                if self.number is None or self._save is None:
+                    continue
+                try:
+                    self._save()
+                except Exception as error:
+                    self._failed = error
+                return
 
     def interrupted(self, seen: int, total: int, directory: str, unit: str = "images") -> Interrupted:
         """What ends a run whose checkpoint is written; in a job another process may have got the signal, which then was SIGTERM."""
@@ -114,12 +130,14 @@ class StopSignal:
 @contextmanager
 def stop_signal() -> Iterator[StopSignal]:
     """What says whether SIGTERM or Ctrl-C has come; neither ends the process at once any more."""
-    stop, before = StopSignal(), {}
+    stop, before, ended = StopSignal(), {}, threading.Event()
     with suppress(ValueError):  # not the main thread, which alone may set handlers: then a signal ends the process as usual
         for number in (signal.SIGTERM, signal.SIGINT):
             before[number] = signal.signal(number, stop.remember)
+    threading.Thread(target=stop.save_when_asked, args=[ended], name="save-when-asked", daemon=True).start()
     try:
         yield stop
     finally:
+        ended.set()
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)

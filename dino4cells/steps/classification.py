@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dino4cells import storage
@@ -9,7 +10,9 @@ from dino4cells.artifacts import ArtifactWriter
 from dino4cells.cluster.job import JobSpec, Processes
 from dino4cells.config import Config
 from dino4cells.features.store import read_features
+from dino4cells.lease import held
 from dino4cells.steps.inputs import check_output, job_inputs, pictured, required, trained_model
+from dino4cells.steps.writing import sole_writer
 from dino4cells.training.distributed import process_group
 
 # Imported where they are used: scikit-learn, skops and matplotlib take seconds, which every process of a training job would wait.
@@ -51,7 +54,7 @@ def classify(
     metadata = pictured(table, data, trained)
     kept = judge.kept_at(output, table, config.classification)
     evaluation = judge.evaluate(table, config.classification, kept)
-    with ArtifactWriter(output, judge.KIND) as writer:
+    with held(output), ArtifactWriter(output, judge.KIND) as writer:
         writer.write_text(judge.METRICS, evaluation.metrics_json(table.card))
         evaluation.predictions(table).to_parquet(writer.path(judge.PREDICTIONS), index=False)
         for name, content in judge.fitted_classifiers(table, evaluation, config.classification, kept).items():
@@ -102,9 +105,7 @@ def train_classifier(
     backbone = None if wanted.use_pretrained_features else wanted.feature_extractor_state_dict or model
     if processes is None:
         trained = trained_model(backbone, config) if backbone else None
-        with process_group(device) as group:
-            if group.is_first:
-                check_output(output, overwrite)
+        with process_group(device) as group, sole_writer(output, partial(check_output, output, overwrite)):
             resume = f"{output}.checkpoints"
             training.train_classifier(config, output, group, features=features, data=data, model=trained, resume_directory=resume)
         return output

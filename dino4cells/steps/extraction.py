@@ -22,6 +22,7 @@ from dino4cells.features.store import FeaturesCard, load_features_card
 from dino4cells.models.artifact import TrainedModel
 from dino4cells.steps.configuration import configuration_of
 from dino4cells.steps.inputs import check_output, job_inputs, required, trained_model
+from dino4cells.steps.writing import sole_writer
 from dino4cells.training.distributed import first_decides, process_group
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ def extract(
     if baselines is not None:
         config = _embedding(config, baselines=baselines)
     if processes is None:
-        with process_group(device) as group:
+        with process_group(device) as group, sole_writer(output):
             # A job that lost a process when its features were complete has nothing left to do.
             reuse = reuse or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
             reuse = first_decides(lambda: _checked(output, overwrite, reuse))

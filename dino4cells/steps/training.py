@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from dino4cells import storage
 from dino4cells.artifacts import is_complete, open_artifact
@@ -11,10 +10,11 @@ from dino4cells.cluster.entry import leave
 from dino4cells.cluster.job import JobSpec, Processes
 from dino4cells.config import Config
 from dino4cells.data.metadata import Metadata, read_table
-from dino4cells.lease import Lease, held, lease_url
+from dino4cells.lease import lease_url
 from dino4cells.models.artifact import KIND, ModelCard, load_card
 from dino4cells.steps.inputs import check_output, job_inputs, required
-from dino4cells.training.distributed import first_decides, process_group
+from dino4cells.steps.writing import sole_writer
+from dino4cells.training.distributed import process_group
 from dino4cells.training.fit import clean_up, fit
 
 
@@ -53,7 +53,8 @@ def train(
     if finished is not None and (processes is not None or not storage.exists(lease_url(output))):
         return finished
     if processes is None:
-        with process_group(device, at_hang=leave) as group, _sole_writer(output, overwrite, complete=finished is not None) as lease:
+        check = partial(check_output, output, overwrite) if finished is None else None
+        with process_group(device, at_hang=leave) as group, sole_writer(output, check) as lease:
             finished = None if overwrite else _finished(config, metadata, output)
             if finished is not None:
                 if group.is_first:
@@ -73,23 +74,3 @@ def _finished(config: Config, metadata: Metadata, output: str) -> ModelCard | No
     card = load_card(output) if is_complete(output) else None
     same = card is not None and (card.config_fingerprint, card.data_fingerprint) == (config.fingerprint(), metadata.fingerprint)
     return card if same else None
-
-
-@contextmanager
-def _sole_writer(output: str, overwrite: bool, complete: bool) -> Iterator[Lease | None]:
-    """The output's lease, which the first process takes for all; None in the others, which are refused with it.
-
-    Args:
-        output, overwrite: as of `train`.
-        complete: the output is what was asked for, and its lease is taken to clean up alone.
-    """
-    with ExitStack() as stack:
-        taken: list[Lease] = []
-
-        def take() -> None:
-            if not complete:
-                check_output(output, overwrite)
-            taken.append(stack.enter_context(held(output)))
-
-        first_decides(take)
-        yield taken[0] if taken else None

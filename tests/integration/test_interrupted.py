@@ -11,8 +11,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from dino4cells.config import Config
-from dino4cells.events import event_of
+from dino4cells import steps
+from dino4cells.config import Config, load_config
+from dino4cells.events import event_of, text_of
 
 DINO4CELLS = (sys.executable, "-m", "dino4cells.cli")
 
@@ -51,6 +52,23 @@ def test_an_interrupted_command_that_keeps_nothing_says_so_to_a_program_too(tmp_
     assert code == 128 + signal.SIGTERM
     assert json.loads(out) == {"error": "interrupted: the same command starts anew."}
     assert event_of(said)
+
+
+def test_an_interrupted_extraction_keeps_its_finished_parts(
+    tiny_config: Callable[..., Config], model: str, draw_cells: Callable[..., str], tmp_path: Path
+) -> None:
+    data, output, config = draw_cells(tmp_path / "data", 600), tmp_path / "features", tmp_path / "config.yaml"
+    config.write_text(tiny_config({"embedding.rows_per_part": 8, "embedding.batch_size": 8}).to_yaml())
+    words = ["extract", "--config", str(config), "--model", model, "--data", data, "--output", str(output)]
+    code, out, said = interrupted(words, signal.SIGTERM, after=16)
+    assert (code, out) == (128 + signal.SIGTERM, "")
+    assert text_of(said) == "interrupted: the parts that are finished stay; the same command goes on from there."
+    kept = {path.name: path.stat().st_mtime_ns for path in (output / "unfinished").glob("part-*.parquet")}
+    assert 0 < len(kept) < 75
+    steps.extract(model, config=load_config(str(config)), data=data, output=str(output))
+    assert {name: (output / name).stat().st_mtime_ns for name in kept} == kept
+    assert len(list(output.glob("part-*.parquet"))) == 75
+    assert not (output / "unfinished").exists()
 
 
 def test_an_interrupted_packing_says_that_its_shards_stay(draw_cells: Callable[..., str], tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ def asked(url: str, action: Callable[[Any, str], Answer]) -> Answer:
     while True:
         try:
             answer = action(*open_store(url))
+        except StorageError:
+            raise
         except Exception as error:
             if not may_pass(url, error):
                 raise explain(url, error) from error

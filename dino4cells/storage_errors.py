@@ -106,7 +106,9 @@ def headers_of(error: BaseException) -> Mapping[str, str]:
 def _certificate_error(error: BaseException) -> str:
     """What is wrong with a server's certificate, in the words of OpenSSL; nothing where it is something else."""
     cause: BaseException | None = error
-    while cause is not None:
+    seen: set[int] = set()
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
         for part in (cause, getattr(cause, "certificate_error", None), getattr(cause, "kwargs", {}).get("error")):
             part = getattr(part, "certificate_error", part)
             if isinstance(part, ssl.SSLCertVerificationError):

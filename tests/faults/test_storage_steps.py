@@ -28,7 +28,7 @@ from dino4cells.storage_retry import counted_repeats
 from tests.faults.faulty_proxy import OF_A_BODY, TRANSIENT, Fault, FaultyProxy, Request, faulty_proxy
 from tests.tally import Tally
 
-HISTORIES = int(os.environ.get("DINO4CELLS_STORE_HISTORIES", "2"))
+HISTORIES = int(os.environ.get("DINO4CELLS_STORE_HISTORIES", "1"))
 SHARE = 0.15  # of the requests that fail
 SLOW = (Fault.STALL, Fault.TRICKLE)  # each is made once: it takes as long as its limit
 
@@ -116,8 +116,8 @@ def test_steps_over_a_failing_store_end_as_over_a_sound_one(history: int, fair: 
     is_equal = run.equals(fair)
     for _ in range(proxy.made.total()):
         tally.count(is_equal)
-    assert proxy.made.total() > 20
-    assert repeats.total() > 10
+    assert proxy.made.total() > 10
+    assert repeats.total() > 0
 
 
 def fail_after(proxy: FaultyProxy, requests: int, fault: Fault) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import gc
 import mmap
 import os
@@ -176,6 +177,7 @@ def _work(numbers: Sequence[int], seed: int, out: int, slot: mmap.mmap) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)  # decoders complain there about every damage
+    faulthandler.disable()  # pytest's, which would print all modules at each crash
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's, whose end this process sees at the pipe
     addresses = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -255,9 +255,12 @@ def _tell_of(found: Sequence[FinishedPart], unfinished: Unfinished) -> None:
 
 
 def _remove_other_parts(output: str, names: set[str]) -> None:
-    """Delete parts of an older artifact, whose manifest may be gone: whoever reads all `part-*.parquet` would read them too."""
+    """Delete parts of an older artifact, whose manifest may be gone: whoever reads all `part-*.parquet` would read them too.
+
+    And the empty object of `check_writable` that one leaves who is killed in that moment, where a store lists it.
+    """
     for name in storage.list_files(output):
-        if name.startswith((store.PART, store.BASELINE)) and name not in names:
+        if (name.startswith((store.PART, store.BASELINE)) and name not in names) or name.endswith(storage.PARTIAL):
             storage.remove(storage.join(output, name))
 
 

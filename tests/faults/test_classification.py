@@ -22,7 +22,7 @@ from tests.faults.nursery import Nursery
 from tests.tally import Tally
 from tests.unit.simulated_features import cells_of_lines, write_features
 
-HISTORIES = int(os.environ.get("DINO4CELLS_HISTORIES", "20")) // 2
+HISTORIES = int(os.environ.get("DINO4CELLS_HISTORIES", "20")) // 3
 FOLDS = 4
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
 from dino4cells.data.size import check_size
-from dino4cells.data.tiff_promises import TooManyPages, check_ome, check_pages
+from dino4cells.data.tiff_promises import TooManyPages, check_inflated, check_ome, check_pages
 
 MAX_CHANNELS = 12
 CHANNEL_AXES = "CSQI"
@@ -84,8 +84,8 @@ def _series(file: tifffile.TiffFile, content: bytes) -> tuple[NDArray[np.generic
     _check_size(first, len(alike))
     try:
         if len(alike) > 1 and first.axes == "YX":  # pages that were written one at a time
-            return np.stack([_pixels(other) for other in alike]), "IYX", inverted
-        return _pixels(first), first.axes, inverted
+            return np.stack([_pixels(other, content) for other in alike]), "IYX", inverted
+        return _pixels(first, content), first.axes, inverted
     except ValueError as error:
         if "imagecodecs" not in str(error):
             raise
@@ -101,19 +101,24 @@ def _series(file: tifffile.TiffFile, content: bytes) -> tuple[NDArray[np.generic
     return whole.reshape(first.shape), first.axes, inverted and whole.dtype == np.uint16
 
 
-def _pixels(series: tifffile.TiffPageSeries) -> NDArray[np.generic]:
+def _pixels(series: tifffile.TiffPageSeries, content: bytes) -> NDArray[np.generic]:
     """The pixels of a series; where they are stored in pieces, all of them must be there."""
     pages = [page for page in series.pages if page is not None]
     if series.dataoffset is not None or series.keyframe.is_contiguous:
         whole: NDArray[np.generic] = series.asarray()
         return whole
-    return np.stack([_put_together(page, series.keyframe) for page in pages]).reshape(series.shape)
+    return np.stack([_put_together(page, series.keyframe, memoryview(content)) for page in pages]).reshape(series.shape)
 
 
-def _put_together(page: tifffile.TiffPage | tifffile.TiffFrame, whole: tifffile.TiffPage) -> NDArray[np.generic]:
+def _put_together(page: tifffile.TiffPage | tifffile.TiffFrame, whole: tifffile.TiffPage, content: memoryview) -> NDArray[np.generic]:
     """A page, of which `whole` has the sizes, of its strips or tiles; tifffile would leave what was in memory in place of missing ones."""
     if len(page.dataoffsets) != math.prod(whole.chunked):
         raise ValueError(f"it has {len(page.dataoffsets):,} strips or tiles where {math.prod(whole.chunked):,} are needed")
+    rows, across = whole.chunks[0], math.prod(whole.chunks[1:])
+    for start, length in zip(page.dataoffsets, page.databytecounts, strict=False):
+        check_inflated(
+            content[start : start + length], whole.compression, rows * -(-across * whole.bitspersample // 8), whole.bitspersample
+        )
     result, found = np.zeros(whole.shaped, whole.dtype), 0
     for piece, (sample, depth, row, column, _), shape in page.segments(maxworkers=1):
         place = result[sample, depth : depth + shape[0], row : row + shape[1], column : column + shape[2]]

@@ -1,12 +1,22 @@
-"""What a TIFF promises before its pixels are read: pages, and planes of OME metadata, which cost memory by their number alone."""
+"""What a TIFF promises before its pixels are read: pages, and planes of OME metadata, which cost memory by their number alone, and
+strips that unpack to more than they should.
+"""
 
 from __future__ import annotations
 
+import lzma
 import struct
+import zlib
 from xml.etree import ElementTree
 
 MAX_PAGES = 1000
 """Pages, or planes that metadata count; an image of channels has at most a dozen, and a stack that is refused by name some hundreds."""
+DEFLATED, LZMA = (8, 32946), 34925
+"""Compressions that tifffile undoes by itself, without a bound (TIFF technical note 2; libtiff's registry)."""
+DEFLATE_RATIO = 1032
+"""Times that deflate makes anything smaller, at most (zlib's technical details)."""
+UNLOOKED_AT = 2**30
+"""Bytes that a strip may fill in the worst case without being unpacked a second time to see."""
 _COUNTS = ("IFD", "NumPlanes", "PlaneCount", "FirstC", "FirstZ", "FirstT", "SamplesPerPixel")
 _SIZES = ("SizeC", "SizeZ", "SizeT")
 
@@ -63,3 +73,25 @@ def check_ome(xml: str) -> None:
         counts = [int(element.get(name, "0")) for name in _COUNTS]
         if planes > MAX_PAGES or not abs(steps) <= MAX_PAGES or any(abs(count) > MAX_PAGES for count in counts):
             raise TooManyPages(f"the OME metadata of the TIFF tell of more than {MAX_PAGES:,} planes, which are no channels of one image")
+
+
+def check_inflated(strip: memoryview, compression: int, size: int, bits: int) -> None:
+    """Unpack a strip or tile up to the size that it should have.
+
+    Args:
+        strip: as it stands in the file.
+        compression: the number of its kind.
+        size: in bytes, of its pixels.
+        bits: of a value; fewer than 8 become 8.
+
+    Raises:
+        ValueError: there is more in it.
+    """
+    if compression in DEFLATED and len(strip) * DEFLATE_RATIO * max(1, 8 // bits) > UNLOOKED_AT:
+        unpacker: zlib._Decompress | lzma.LZMADecompressor = zlib.decompressobj()
+    elif compression == LZMA:
+        unpacker = lzma.LZMADecompressor()
+    else:
+        return
+    if len(unpacker.decompress(strip, size + 1)) > size:
+        raise ValueError(f"a strip or a tile of it unpacks to more than the {size:,} bytes of its pixels")

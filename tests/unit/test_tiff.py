@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import lzma
+import struct
+import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -218,3 +222,27 @@ def test_an_array_that_runs_code_when_it_is_unpickled_never_is() -> None:
 def test_a_truncated_array_is_an_error(share: float) -> None:
     content = npy(pixels(3))
     assert refused(content[: max(8, int(len(content) * share))])
+
+
+@pytest.mark.parametrize("compression", ["deflate", "lzma"])
+def test_a_strip_that_unpacks_to_far_more_than_its_pixels_is_refused_before_it_does(compression: str) -> None:
+    if compression == "deflate":
+        packer = zlib.compressobj(1)
+        packed = packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)
+        again = zlib.compressobj(1, wbits=-15)
+        strip = packed + (again.compress(bytes(2**20)) + again.flush(zlib.Z_FULL_FLUSH)) * 4000  # 4 GiB of zeros
+    else:
+        strip = lzma.compress(bytes(2**26), preset=0)
+    content = bytearray(tiff(np.zeros((1, HEIGHT, WIDTH), np.uint8), compression="deflate"))
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        tags = file.pages.first.tags
+        places = {name: tags[name].valueoffset for name in ("StripOffsets", "StripByteCounts", "Compression")}
+    struct.pack_into("<I", content, places["StripOffsets"], len(content))
+    struct.pack_into("<I", content, places["StripByteCounts"], len(strip))
+    struct.pack_into("<H", content, places["Compression"], 8 if compression == "deflate" else 34925)
+    tracemalloc.start()
+    said = refused(bytes(content) + strip)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "unpacks to more than the 600 bytes of its pixels" in said
+    assert most < 2**25

@@ -27,7 +27,7 @@ def classify(
         model: The trained model, for the loss curve.
         features: The features of every cell.
         classification: The fitted classifiers, metrics.json, predictions.parquet and report.html.
-        metrics: Accuracy, balanced accuracy and macro F1 of the trained features and of the baselines.
+        metrics: Accuracy, balanced accuracy and macro F1 of the trained features and of the baselines, with 95 % intervals by bootstrap.
         confusion: Confusion matrix of the linear probe.
         report: The report, one page.
     """
@@ -49,7 +49,10 @@ def classify(
         for name, results in evaluation.results.items():
             for result in results.values():
                 for score in ("accuracy", "balanced_accuracy", "macro_f1"):
-                    metrics.log_metric(f"{name}, {result.name}, {score}", getattr(result.pooled, score))
+                    figure, (low, high) = f"{name}, {result.name}, {score}", result.pooled.intervals[score]
+                    metrics.log_metric(figure, getattr(result.pooled, score))
+                    metrics.log_metric(f"{figure}, 95 % from", low)
+                    metrics.log_metric(f"{figure}, 95 % to", high)
         pooled = evaluation.results["trained"]["linear"].pooled
         confusion.log_confusion_matrix(list(pooled.classes), [list(row) for row in pooled.confusion])
         storage.write_text(report.path, storage.read_text(storage.join(classification.path, REPORT)))

@@ -35,7 +35,7 @@ def requirements(*extras: str) -> list[Requirement]:
     """Of the package, or of some of its extras, those that these name among them."""
     words = [word for extra in extras for word in PROJECT["optional-dependencies"][extra]] if extras else PROJECT["dependencies"]
     found = [Requirement(word) for word in words]
-    own = [extra for one in found if one.name == PROJECT["name"] for extra in sorted(one.extras)]  # a set, whose order differs between processes
+    own = [extra for one in found if one.name == PROJECT["name"] for extra in sorted(one.extras)]
     return [one for one in found if one.name != PROJECT["name"]] + (requirements(*own) if own else [])
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.faults.fuzz import CPU_SECONDS, MEMORY, fuzz, subject_of
 from tests.tally import Tally
 
-INPUTS = int(os.environ.get("DINO4CELLS_FUZZ_INPUTS", "2000"))
+INPUTS = int(os.environ.get("DINO4CELLS_FUZZ_INPUTS", "1000"))
 SEED = int(os.environ.get("DINO4CELLS_FUZZ_SEED", "7"))
 
 

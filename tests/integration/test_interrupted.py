@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,14 +19,17 @@ from dino4cells.events import event_of, text_of
 DINO4CELLS = (sys.executable, "-m", "dino4cells.cli")
 
 
-def interrupted(words: list[str], number: signal.Signals, after: int = 1) -> tuple[int, str, str]:
-    """Run a command and send it a signal when it has told that it is at work: exit code, standard output, what it said last."""
+def interrupted(words: list[str], number: signal.Signals, after: int = 1, until: Path | None = None) -> tuple[int, str, str]:
+    """Run a command and send it a signal when it has told that it is at work, or a file is there: exit code, standard output, what it
+    said last.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([*DINO4CELLS, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stderr is not None
-    told: list[str] = []
-    for line in process.stderr:
-        told.append(line)
+    while until is not None and not until.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    for line in process.stderr if until is None else ():
         if (event := event_of(line)) and event["event"] == "progress" and int(str(event["done"])) >= after:
             break
     process.send_signal(number)
@@ -60,7 +64,7 @@ def test_an_interrupted_extraction_keeps_its_finished_parts(
     data, output, config = draw_cells(tmp_path / "data", 600), tmp_path / "features", tmp_path / "config.yaml"
     config.write_text(tiny_config({"embedding.rows_per_part": 8, "embedding.batch_size": 8}).to_yaml())
     words = ["extract", "--config", str(config), "--model", model, "--data", data, "--output", str(output)]
-    code, out, said = interrupted(words, signal.SIGTERM, after=16)
+    code, out, said = interrupted(words, signal.SIGTERM, until=output / "unfinished" / "part-00002.parquet")
     assert (code, out) == (128 + signal.SIGTERM, "")
     assert text_of(said) == "interrupted: the parts that are finished stay; the same command goes on from there."
     kept = {path.name: path.stat().st_mtime_ns for path in (output / "unfinished").glob("part-*.parquet")}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import platform
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -17,7 +16,6 @@ from dino4cells.augment.normalization import with_data_statistics
 from dino4cells.config import TRANSFORM_SECTIONS, Config
 from dino4cells.data.block_order import BlockOrder
 from dino4cells.data.dataset import CellImages
-from dino4cells.data.loading import load_batches
 from dino4cells.data.metadata import Metadata
 from dino4cells.data.sampler import Order, SampleStream
 from dino4cells.data.source import image_source
@@ -30,17 +28,14 @@ from dino4cells.models.readme import readme
 from dino4cells.progress import Progress
 from dino4cells.training import checkpoint as checkpoints
 from dino4cells.training.distributed import ProcessGroup
-from dino4cells.training.divergence import RecentSteps, diverged
-from dino4cells.training.interruption import Looks, stop_signal
 from dino4cells.training.loop import DINO
 from dino4cells.training.resume import RunIdentity
-from dino4cells.training.run_log import Record, RunLog
+from dino4cells.training.run import Run
+from dino4cells.training.run_log import RunLog
 from dino4cells.training.schedules import Schedules
-from dino4cells.training.tensorboard import EVENTS, LiveEvents, clear_events, dump_events
-from dino4cells.training.throughput import Stopwatch, Throughput
+from dino4cells.training.tensorboard import EVENTS, clear_events, dump_events
+from dino4cells.training.throughput import Stopwatch
 
-RECORDS = 200  # lines of log.jsonl that a run aims at
-SHOWN = ("epoch", "loss", "data_wait", "memory_gib")  # of a record, beside the progress
 logger = logging.getLogger(__name__)
 
 
@@ -92,13 +87,13 @@ def fit(
         log.init = dino.start_from(config, source.channels)
         if group.is_first:
             logger.info("%s", "\n".join(log.init))
-    stream = replace(stream, start=seen)
     watch = Stopwatch(group, batch_size, seen)
+    run = Run(dino, replace(stream, start=seen), metadata, log, watch, identity, resume_directory, lease, on_record)
 
     with Progress("train", stream.total, done=seen, enabled=group.is_first) as progress:
         # Not before the statistics, for which images are read here and there, in no order of blocks.
         ordered = CellImages(source.buffered(order, group.world_size)) if isinstance(order, BlockOrder) else images
-        seen = _run(dino, stream, ordered, metadata, log, watch, progress, resume_directory, identity, lease, on_record)
+        run.go(ordered, progress)
     if not log.records:
         raise ConfigError(f"model.epochs: {model.epochs} epochs of {len(order)} images hold no step of {batch_size} images; raise it.")
 
@@ -115,8 +110,8 @@ def fit(
         normalization=[[name, parameters] for name, parameters in config.section("testing_transfo")],
         training=TrainingSummary(
             images=len(metadata),
-            samples_seen=seen,
-            epochs=seen / len(order),
+            samples_seen=run.seen,
+            epochs=run.seen / len(order),
             loss_start=loss_start,
             loss_end=loss_end,
             seconds=watch.seconds,
@@ -134,7 +129,7 @@ def fit(
     if group.is_first:
         if lease is not None:
             lease.confirm()
-        _write(dino, card, config, _state(dino, log, identity, order, seen), log, output, lease)
+        _write(dino, card, config, run.state(), log, output, lease)
         clean_up(resume_directory)
     return card
 
@@ -168,107 +163,6 @@ def _resume(dino: DINO, directory: str, identity: RunIdentity) -> tuple[int, Run
     if dino.group.is_first:
         logger.info("Continuing after %s images from %s.", f"{seen:,}", directory)
     return seen, RunLog(list(found.get("log", [])), dict(found.get("failures", {})), init=tuple(found.get("init", ())))
-
-
-def _state(dino: DINO, log: RunLog, identity: RunIdentity, order: Order, seen: int) -> checkpoints.Checkpoint:
-    """The checkpoint of the networks, and what a run knows besides."""
-    run = {"log": log.records, "failures": log.failures, "init": log.init, **identity.stamp()}
-    return {**dino.checkpoint(seen, seen // len(order)), **run}
-
-
-def _run(
-    dino: DINO,
-    stream: SampleStream,
-    images: CellImages,
-    metadata: Metadata,
-    log: RunLog,
-    watch: Stopwatch,
-    progress: Progress,
-    resume_directory: str,
-    identity: RunIdentity,
-    lease: Lease | None,
-    on_record: Callable[[DINO, int, float], None] | None,
-) -> int:
-    """The loop over steps; returns the samples seen."""
-    group, config, epoch = dino.group, dino.config, len(stream.order)
-    seen, saved = stream.start, time.monotonic()
-    every, copied_every = max(1, stream.total // stream.batch_size // RECORDS), epoch * config.saveckp_freq
-    # On a CPU the reading processes would only compete with the training ones.
-    workers = config.num_workers if group.device.type == "cuda" else 0
-    reading, events = iter(load_batches(images, stream, workers, group.device)), LiveEvents(resume_directory)
-    looks, recent = Looks(group), RecentSteps()
-    with stop_signal() as stop, checkpoints.CheckpointWriter(resume_directory, lease) as writer, reading as batches:
-
-        def save() -> None:
-            if group.is_first and seen > stream.start:
-                writer.save(_state(dino, log, identity, stream.order, seen))
-
-        for number in range(1, len(stream) + 1):
-            group.doing(f"reading images after {seen:,}")
-            with stop.waiting(save):
-                batch = next(batches)
-            group.doing(f"computing the step after {seen:,} images")
-            log.note_failures(batch, len(images), config.max_bad_images)
-            loss = dino.step(batch, seen)
-            log.losses.append(loss)
-            recent.add(seen, batch, loss)
-            before, seen = seen, seen + stream.batch_size
-            last, note, record = number == len(stream), None, None
-            copied = bool(copied_every) and seen // copied_every > before // copied_every and not last
-            asked = late = False
-            writer.check()
-            if lease is not None:
-                lease.check()
-            if looks.due() or last or copied or seen // stream.batch_size % every == 0:
-                late = time.monotonic() - saved > 60 * config.checkpoint_minutes
-                asked, late, lost = looks.look(asked=stop(), late=late, lost=recent.lost(group.device))
-                # After the last step the model itself is written.
-                asked, late = asked and not last, late and not last
-                # A step with a finite loss may still have spoilt the weights.
-                if lost or ((asked or late or copied or last) and not dino.is_finite()):
-                    writer.wait()
-                    raise diverged(recent, metadata, config, checkpoints.latest(resume_directory))
-                recent.forget()
-            if asked or late or last or seen // stream.batch_size % every == 0:
-                mean = log.mean_loss(group.device)
-                throughput = watch.lap(seen, batches.waited_seconds)
-                record = _record(dino, seen, seen / epoch, mean, throughput)
-                log.records.append(record)
-                note = f"epoch {seen / epoch:.1f}/{config.epochs} · loss {mean:.3f} · {throughput}"
-                log.share_failures(len(images), config.max_bad_images, group.device)
-                if group.is_first:
-                    events.update(log.records)
-                if on_record:
-                    on_record(dino, seen, watch.seconds)
-            if asked or late:
-                save()
-                saved = time.monotonic()
-            if group.is_first and copied:
-                writer.keep_copy(_state(dino, log, identity, stream.order, seen))
-            if asked:
-                writer.wait()
-                raise stop.interrupted(seen, stream.total, resume_directory)
-            progress.advance(stream.batch_size, note, record and {key: record[key] for key in SHOWN})
-        group.doing("")
-    return seen
-
-
-def _record(dino: DINO, seen: int, epoch: float, loss: float, throughput: Throughput) -> Record:
-    """A line of log.jsonl. Records of older runs, which a resumed one keeps, know no time (seconds since 1970), and images_per_second
-    alone, as the mean since the start.
-    """
-    schedules = dino.schedules
-    return {
-        "samples": seen,
-        "time": round(time.time(), 3),
-        "epoch": round(epoch, 4),
-        "loss": loss,
-        "lr": schedules.lr(seen),
-        "weight_decay": schedules.weight_decay(seen),
-        "momentum": schedules.momentum(seen),
-        "teacher_temp": schedules.teacher_temperature(seen),
-        **throughput.record(),
-    }
 
 
 def _write(

@@ -52,5 +52,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not found:
         return
     terminalreporter.section("faults: tried, survived, lost")
-    for what, tried, survived in sorted(found.values()):
+    sums: dict[str, list[int]] = {}
+    for what, *counts in found.values():
+        sums[what] = [total + count for total, count in zip(sums.get(what, (0, 0)), counts, strict=True)]
+    for what, (tried, survived) in sorted(sums.items()):
         terminalreporter.write_line(f"{tried:>8,} {survived:>8,} {tried - survived:>6,}  {what}")

@@ -108,7 +108,7 @@ def test_an_extraction_killed_at_random_places_ends_as_one_that_was_not(
     draws = random.Random(seed)
     expected, places = whole[processes]
     bucket = s3() if storages == "s3" else str(tmp_path)
-    for history in range(HISTORIES if (storages, processes) == ("local", 1) else max(3, HISTORIES // 6)):
+    for history in range(HISTORIES if (storages, processes) == ("local", 1) else max(2, HISTORIES // 10)):
         output = storage.join(bucket, f"features-{history}")
         kept = survives(nursery, {**arguments, "output": output}, places, draws, tmp_path / "notes", processes)
         tally.count(kept and content(output) == expected)

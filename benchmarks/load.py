@@ -1,9 +1,10 @@
 """Large numbers: what stays flat, and what ends in time.
 
-Usage: python -m benchmarks.load extraction|table|soak [--seconds 600]
+Usage: python -m benchmarks.load extraction|table|rows|soak [--seconds 600]
 
 extraction: peak memory of extracting 10,000 and 100,000 tiny images, each in a fresh process, beside the modules and the model.
 table: seconds and memory of `dino4cells data validate --no-images` on a table of 1,000,000 rows with as many files.
+rows: CPU seconds and memory of reading a table of 10,000,000 rows.
 soak: the loader for some minutes, by a thread and by processes, of files and of shards: memory, open files and threads must not grow.
 """
 
@@ -35,7 +36,7 @@ from dino4cells.data.packing import pack
 from dino4cells.data.sampler import SampleOrder, SampleStream
 from dino4cells.data.source import image_source
 
-FEW, MANY, ROWS = 10_000, 100_000, 1_000_000
+FEW, MANY, ROWS, MOST_ROWS = 10_000, 100_000, 1_000_000, 10_000_000
 IMAGES, SIDE, CHANNELS, BATCH = 512, 32, 4, 16
 MOST_GROWTH = 8.0
 """MiB, in which the memory of three processes varies."""
@@ -122,17 +123,30 @@ def grown(held: list[Held]) -> Held:
     return Held(memory, *(after - before for before, after in most))
 
 
+def _write_rows(directory: str, rows: int) -> Iterator[Path]:
+    """Write the table, and give the path of each row's file, which is not written."""
+    with Path(directory, "metadata.csv").open("w") as table:
+        table.write("file,ID,protein_location,cell_type,plate,well\n")
+        for row in range(rows):
+            name = f"{row // 1000:03d}/{row:07d}.png"
+            table.write(f"{name},field-{row // 12},class {row % 35},line {row % 17},plate{row % 60},A{row % 24:02d}\n")
+            yield Path(directory, name)
+
+
+def read_rows(directory: str) -> tuple[int, float, float]:
+    """Rows of a table, CPU seconds of reading it, and the process's peak memory in MiB; to be called in a process of its own."""
+    begun = time.process_time()
+    rows = len(read_metadata(directory))
+    return rows, time.process_time() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def validate_million() -> tuple[float, float]:
     """Seconds and MiB of validating a table of `ROWS` rows and as many files, by the command, its start included."""
     with tempfile.TemporaryDirectory() as directory:
-        with Path(directory, "metadata.csv").open("w") as table:
-            table.write("file,ID,protein_location,cell_type,plate,well\n")
-            for row in range(ROWS):
-                name = f"{row // 1000:03d}/{row:07d}.png"
-                table.write(f"{name},field-{row // 12},class {row % 35},line {row % 17},plate{row % 60},A{row % 24:02d}\n")
-                if row % 1000 == 0:
-                    Path(directory, name).parent.mkdir()
-                Path(directory, name).touch()
+        for row, path in enumerate(_write_rows(directory, ROWS)):
+            if row % 1000 == 0:
+                path.parent.mkdir()
+            path.touch()
         command = [sys.executable, "-m", "dino4cells.cli", "data", "validate", "--no-images", "--data", directory]
         begun = time.monotonic()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -143,7 +157,7 @@ def validate_million() -> tuple[float, float]:
 def main() -> None:
     """Measure what is asked for and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", choices=["extraction", "table", "soak"])
+    parser.add_argument("work", choices=["extraction", "table", "rows", "soak"])
     parser.add_argument("--seconds", type=float, default=600.0, help="of the soak")
     arguments = parser.parse_args()
     if arguments.work == "extraction":
@@ -154,6 +168,12 @@ def main() -> None:
     elif arguments.work == "table":
         seconds, memory = validate_million()
         print(f"{ROWS:,} rows and files: {seconds:.1f} s, {memory:,.0f} MiB")
+    elif arguments.work == "rows":
+        with tempfile.TemporaryDirectory() as directory:
+            for _ in _write_rows(directory, MOST_ROWS):
+                pass
+            rows, seconds, memory = apart(read_rows, directory)
+        print(f"{rows:,} rows read: {seconds:.1f} CPU s, {memory:,.0f} MiB at the peak")
     else:
         held = soak(arguments.seconds)
         for name, one in (("first round", held[0]), ("after a quarter", held[len(held) // 4]), ("last round", held[-1])):

@@ -174,6 +174,7 @@ def _ending(status: int) -> str:
 
 
 def _work(numbers: Sequence[int], seed: int, out: int, slot: mmap.mmap) -> None:
+    gc.freeze()  # what was there before the fork is not looked at again, which would copy all of it
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)  # decoders complain there about every damage

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -14,6 +13,8 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from tests.faults.served import Served
 
 PLACES = (
     ("dino4cells.storage", ("write_bytes", "upload", "move", "rename", "remove")),
@@ -44,16 +45,15 @@ class Ended:
 class Nursery:
     """Forks processes. Use as a context manager."""
 
+    def __init__(self) -> None:
+        self._served = Served(_serve)
+
     def __enter__(self) -> Nursery:
-        context = multiprocessing.get_context("spawn")
-        self._here, there = context.Pipe()
-        self._process = context.Process(target=_serve, args=(there,))
-        self._process.start()
+        self._served.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._here.close()
-        self._process.join(20)
+        self._served.__exit__(*error)
 
     def run(
         self,
@@ -74,8 +74,7 @@ class Nursery:
             processes: how many; where one is killed the others are too, as torchrun does.
         """
         notes.mkdir(parents=True, exist_ok=True)
-        self._here.send((work, str(notes), dict(arguments), dict(kill or {}), processes, dict(os.environ)))
-        codes = self._here.recv()
+        codes = self._served.ask((work, str(notes), dict(arguments), dict(kill or {}), processes, dict(os.environ)))
         return [_ended(notes / str(rank), code) for rank, code in enumerate(codes)]
 
 

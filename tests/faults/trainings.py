@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from tests.faults.served import Served
 
 SECONDS = 120
 """After which a training that has not ended counts as hung."""
@@ -63,27 +64,24 @@ class Nursery:
 
     notes: Path
     _count: int = 0
-    _here: Connection = field(init=False)
-    _process: Any = field(init=False)
+    _served: Served = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._served = Served(_serve)
 
     def __enter__(self) -> Nursery:
-        context = multiprocessing.get_context("spawn")
-        self._here, there = context.Pipe()
-        self._process = context.Process(target=_serve, args=(there,))
-        self._process.start()
+        self._served.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._here.close()
-        self._process.join(20)
+        self._served.__exit__(*error)
 
     def train(self, config: str, data: str, output: Path, *, processes: int = 1, faults: Iterable[Fault] = ()) -> Ended:
         """Train as `steps.train` does, in one process or several; where one of these ends badly the others are killed, as by torchrun."""
         self._count += 1
         notes = self.notes / str(self._count)
         notes.mkdir(parents=True)
-        self._here.send((str(notes), (config, data, str(output)), processes, tuple(faults), dict(os.environ)))
-        codes, ended = self._here.recv()
+        codes, ended = self._served.ask((str(notes), (config, data, str(output)), processes, tuple(faults), dict(os.environ)))
         lines = [line.split(maxsplit=1) for rank in range(processes) for line in _lines(notes / f"{rank}.notes")]
         rows: dict[int, list[int]] = {}
         for kind, rest in lines:

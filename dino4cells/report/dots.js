@@ -83,7 +83,7 @@ function mapDots({ figure, view, source, rings, x, y }) {
 
   const canvas = element("canvas", { id: "map-dots", "aria-hidden": "true" }), paint = dotsOn(canvas);
   figure.prepend(canvas);
-  let coloured = null, waiting = false;
+  let coloured = null, waiting = false, onPaper = false;
 
   const left = (value) => ((value - plot.x_range.start) / (plot.x_range.end - plot.x_range.start)) * canvas.width;
   const top = (value) => ((plot.y_range.end - value) / (plot.y_range.end - plot.y_range.start)) * canvas.height;
@@ -107,11 +107,12 @@ function mapDots({ figure, view, source, rings, x, y }) {
       ...coloured, x: x.map(left), y: y.map(top), diameter: size * fine(),
       layers: selected.length ? layers : [{ holds: () => true, opacity: 0.8 }],
     });
+    if (onPaper) drawForPaper();
     document.documentElement.dataset.map = "drawn";
   }
 
   // On paper the map has another width, which Bokeh does not follow: the rings are drawn among the dots, and the style hides Bokeh's.
-  function forPaper() {
+  function drawForPaper() {
     const copy = new OffscreenCanvas(canvas.width, canvas.height), context = canvas.getContext("2d");
     copy.getContext("2d").drawImage(canvas, 0, 0);
     context.clearRect(0, 0, canvas.width, canvas.height);
@@ -129,8 +130,8 @@ function mapDots({ figure, view, source, rings, x, y }) {
   for (const range of [plot.x_range, plot.y_range]) range.change.connect(repaint);
   for (const length of [plot.properties.inner_width, plot.properties.inner_height]) length.change.connect(repaint);
   window.addEventListener("resize", repaint);  // which is also how a browser tells of another zoom of the page
-  window.addEventListener("beforeprint", forPaper);
-  window.addEventListener("afterprint", repaint);
+  window.addEventListener("beforeprint", () => { onPaper = true; paintAll(); });  // what waits for the next picture comes too late
+  window.addEventListener("afterprint", () => { onPaper = false; repaint(); });
 
   return { paintIn: (looks) => { coloured = looks; repaint(); }, repaint };
 }

@@ -299,7 +299,9 @@ def test_on_paper_the_map_fits_and_keeps_its_dots_and_rings(visit: Callable[...,
     page.view.locator("#map-figure").focus()
     page.page.keyboard.press("ArrowRight")
     page.page.keyboard.press("Enter")
+    page.view.locator("#neighbours-list li").nth(10).wait_for(timeout=WAIT)
     page.view.evaluate("() => window.dispatchEvent(new Event('beforeprint'))")
+    page.view.evaluate("() => window.dispatchEvent(new Event('resize'))")  # as some browsers send while they print
     page.page.emulate_media(media="print", color_scheme="dark")
     page.page.set_viewport_size({"width": 640, "height": 900})
     right = page.view.evaluate("() => document.getElementById('map-dots').getBoundingClientRect().right")

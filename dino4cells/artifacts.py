@@ -9,40 +9,16 @@ import tempfile
 import weakref
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import TracebackType
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import ValidationError
 
 import dino4cells
 from dino4cells import storage
 from dino4cells.errors import ArtifactError
-from dino4cells.storage_errors import FULL, explain, explained
-
-MANIFEST = "manifest.json"
-_CHUNK = 2**20
-
-
-class FileEntry(BaseModel):
-    """A file of an artifact: its name, its size in bytes and the SHA-256 of its content in hexadecimal."""
-
-    name: str
-    size: int = Field(ge=0)
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
-
-    @field_validator("name")
-    @classmethod
-    def _stays_inside(cls, name: str) -> str:
-        return _checked(name)
-
-
-class Manifest(BaseModel):
-    """`manifest.json`: what an artifact is and which files belong to it."""
-
-    kind: str
-    version: str
-    created: str
-    files: list[FileEntry]
+from dino4cells.manifest import MANIFEST, FileEntry, Manifest, checked_name, entry_of, files_of, hash_of, sha256_of
+from dino4cells.storage_errors import FULL, explain
 
 
 def is_complete(url: str) -> bool:
@@ -82,7 +58,7 @@ class ArtifactWriter:
 
     def path(self, name: str) -> Path:
         """Where to write the file `name`, on this machine; it is published later."""
-        target = self._staging / _checked(name)
+        target = self._staging / checked_name(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         return target
 
@@ -124,7 +100,7 @@ class ArtifactWriter:
     def __enter__(self) -> ArtifactWriter:
         self._staging = storage.staging(self.url)
         if self._with_manifest:
-            self._replaced = _files_of(self.url)
+            self._replaced = files_of(self.url)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -192,7 +168,7 @@ class Artifact:
         entry = self._entry(name)
         if name not in self._verified:
             path = self._fetch(name)
-            if _sha256(path) != entry.sha256:
+            if hash_of(path) != entry.sha256:
                 raise self._damaged(name)
             self._verified[name] = path
         return self._verified[name]
@@ -270,47 +246,6 @@ def open_artifact(url: str, kind: str) -> Artifact:
         if sizes[entry.name] != entry.size:
             raise ArtifactError(f"{where}: has {sizes[entry.name]} bytes where {entry.size} were written; make the {kind} again.")
     return Artifact(url, manifest)
-
-
-def entry_of(path: Path) -> FileEntry:
-    """A file on this machine as an entry, by the last part of its name."""
-    return FileEntry(name=path.name, size=path.stat().st_size, sha256=_sha256(path))
-
-
-def sha256_of(url: str) -> str:
-    """SHA-256 of a file's content, in hexadecimal; a file elsewhere is downloaded and not kept."""
-    if storage.is_local(url):
-        with explained(url):
-            return _sha256(storage.local_path(url))
-    with tempfile.TemporaryDirectory(prefix="dino4cells-") as directory:
-        path = Path(directory, "file")
-        storage.download(url, path)
-        return _sha256(path)
-
-
-def _files_of(url: str) -> set[str]:
-    """Names of the files of an artifact that may be at `url`; none where there is no manifest that can be read."""
-    place = storage.join(url, MANIFEST)
-    try:
-        return {entry.name for entry in Manifest.model_validate_json(storage.read_bytes(place)).files} if storage.exists(place) else set()
-    except ValidationError:
-        return set()
-
-
-def _checked(name: str) -> str:
-    """The name, if it stays inside the artifact and is not the manifest's."""
-    parts = PurePosixPath(name).parts
-    if not parts or "://" in name or "\\" in name or parts[0] == "/" or ".." in parts or name in (".", MANIFEST):
-        raise ValueError(f"'{name}' is no name of a file in an artifact")
-    return name
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _discard(directory: Path, owner: int) -> None:

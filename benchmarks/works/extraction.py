@@ -14,11 +14,12 @@ from benchmarks.measuring import Machine, Row, alternate, apart, peak_memory_mib
 from benchmarks.reference.extraction import extract
 from benchmarks.reference.images import write_images
 from benchmarks.reference.network import PlainTransformer
-from dino4cells.artifacts import Artifact, Manifest
+from dino4cells.artifacts import Artifact
 from dino4cells.config import Config, load_config
 from dino4cells.data.metadata import read_metadata
 from dino4cells.features.extract import extract_features
 from dino4cells.features.store import FeaturesCard, read_features
+from dino4cells.manifest import Manifest
 from dino4cells.models.artifact import KIND, NetworkCard, TrainedModel
 from dino4cells.models.backbones import build_backbone
 from dino4cells.training.distributed import ProcessGroup

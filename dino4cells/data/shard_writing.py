@@ -21,10 +21,11 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from dino4cells import storage
-from dino4cells.artifacts import ArtifactWriter, FileEntry, sha256_of
+from dino4cells.artifacts import ArtifactWriter
 from dino4cells.data.shards import KIND, SCHEMA, shard_name
 from dino4cells.data.stored import StoredImages
 from dino4cells.errors import StorageError
+from dino4cells.manifest import FileEntry, sha256_of
 
 FETCHED_ROWS = 32
 """Rows whose files are asked for at once."""

@@ -19,10 +19,10 @@ from pydantic import BaseModel, ValidationError
 from torch.utils.data import Sampler
 
 from dino4cells import storage
-from dino4cells.artifacts import FileEntry, entry_of, sha256_of
 from dino4cells.data.sampler import EpochAndIndex
 from dino4cells.errors import ArtifactError
 from dino4cells.features import store
+from dino4cells.manifest import FileEntry, entry_of, sha256_of
 
 UNFINISHED = "unfinished"
 PLAN = "plan.json"

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from dino4cells import storage
-from dino4cells.artifacts import MANIFEST, ArtifactWriter, FileEntry, is_complete, open_artifact
+from dino4cells.artifacts import ArtifactWriter, is_complete, open_artifact
 from dino4cells.errors import ArtifactError, StorageError
+from dino4cells.manifest import MANIFEST, FileEntry
 
 
 @pytest.fixture(params=["path", "memory"])

@@ -256,6 +256,18 @@ def remove(url: str) -> None:
     asked(url, delete)
 
 
+def remove_empty(directory: str) -> None:
+    """Delete a local directory that holds nothing but what killed writers have left; a store has no empty ones."""
+    if is_local(directory):
+        with explained(directory), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path = local_path(directory)
+            left = list(path.iterdir())
+            if all(child.name.endswith(PARTIAL) and child.is_file() for child in left):
+                for child in left:
+                    child.unlink()
+                path.rmdir()
+
+
 # Local files
 
 

@@ -149,12 +149,10 @@ class CheckpointWriter:
 
 
 def clear(directory: str) -> None:
-    """Delete the checkpoints for resuming; copies that were to stay do."""
-    if storage.exists(directory) and any(re.fullmatch(r"checkpoint\d{4,}\.pth", name) for name in storage.list_files(directory)):
-        for name in _saved(directory):
-            storage.remove(storage.join(directory, name))
-    else:
-        storage.remove(directory)
+    """Delete the checkpoints for resuming, and the directory unless something else is in it, such as copies that were to stay."""
+    for name in _saved(directory):
+        storage.remove(storage.join(directory, name))
+    storage.remove_empty(directory)
 
 
 def latest(directory: str) -> str | None:

@@ -85,4 +85,6 @@ class LiveEvents:
 
 def clear_events(directory: str) -> None:
     """Delete the event file beside the checkpoints; the model has it."""
-    storage.remove(storage.join(directory, EVENTS.partition("/")[0]))
+    url = storage.join(directory, EVENTS)
+    storage.remove(url)
+    storage.remove_empty(storage.parent(url))

@@ -16,6 +16,8 @@ from dino4cells import storage
 from dino4cells.errors import CheckpointError, StorageError
 from dino4cells.training import checkpoint as checkpoints
 from dino4cells.training.checkpoint import CheckpointWriter
+from dino4cells.training.fit import clean_up
+from dino4cells.training.tensorboard import EVENTS
 
 
 def checkpoint(seen: int = 0) -> checkpoints.Checkpoint:
@@ -120,10 +122,20 @@ def test_what_ended_a_run_is_said_before_a_checkpoint_that_was_lost_meanwhile(tm
     assert "the store is full" in caplog.text
 
 
-def test_other_files_of_the_directory_are_left_alone(tmp_path: Path) -> None:
+def test_other_files_of_the_directory_are_left_alone_by_the_run_and_when_it_is_finished(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "tensorboard").mkdir()
+    (tmp_path / "tensorboard" / "events.out.tfevents.another").touch()
+    storage.write_bytes(storage.join(str(tmp_path), EVENTS), b"")
     written(tmp_path, 1, 2, 3)
-    assert "notes.txt" in names(tmp_path)
+    clean_up(str(tmp_path))
+    assert storage.list_files(str(tmp_path)) == ["notes.txt", "tensorboard/events.out.tfevents.another"]
+
+
+def test_a_directory_of_checkpoints_alone_goes_with_them(tmp_path: Path) -> None:
+    storage.write_bytes(storage.join(written(tmp_path / "model.checkpoints", 1, 2), EVENTS), b"")
+    clean_up(str(tmp_path / "model.checkpoints"))
+    assert names(tmp_path) == []
 
 
 def test_a_directory_that_is_not_there_has_no_checkpoint(tmp_path: Path) -> None:

@@ -59,6 +59,23 @@ def test_removing_takes_files_and_directories_and_accepts_what_is_not_there(root
     assert storage.exists(f"{root}/run2")
 
 
+def test_a_directory_is_removed_where_it_is_empty_but_for_what_a_killed_writer_left(root: str, tmp_path: Path) -> None:
+    storage.remove_empty(f"{root}/none")
+    for name in ("run/a", "other/b/c"):
+        storage.write_bytes(f"{root}/{name}", b"")
+    for name in ("run", "run/a", "other"):
+        storage.remove_empty(f"{root}/{name}")
+    assert storage.list_files(root) == ["other/b/c", "run/a"]
+    storage.remove(f"{root}/run/a")
+    if storage.is_local(root):
+        (tmp_path / "run" / f".0123456789ab{storage.PARTIAL}").touch()
+        (tmp_path / "linked").symlink_to(tmp_path / "run")
+        storage.remove_empty(f"{root}/linked")
+        assert (tmp_path / "run").exists()
+    storage.remove_empty(f"{root}/run")
+    assert not storage.exists(f"{root}/run")
+
+
 def test_removing_a_linked_directory_keeps_what_it_points_to(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").touch()

@@ -57,7 +57,16 @@ class CheckpointError(Dino4CellsError):
 
 
 class JobFailed(Dino4CellsError):
-    """A job that a launcher started did not succeed; the message holds the reason that the job gave."""
+    """A job that a launcher started did not succeed; the message holds the reason that the job gave.
+
+    Args:
+        sentence: that reason.
+        exit_code: of the job's own process, where that says that the same command may succeed later.
+    """
+
+    def __init__(self, sentence: str = "", exit_code: int = Dino4CellsError.exit_code) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code
 
 
 class Interrupted(SystemExit):

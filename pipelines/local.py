@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dino4cells.cluster.local import REASON_FILE
+from dino4cells.cluster.reason import REASON_FILE, Reason
 from dino4cells.errors import JobFailed
 from dino4cells.events import LOG, Style, style_of
 from dino4cells.progress import Relay
@@ -57,7 +57,8 @@ def run_locally(root: Path, arguments: dict[str, object]) -> LocalRun:
             ):
                 run = dino4cells_pipeline(**arguments)
         except RuntimeError as error:
-            raise JobFailed(reason.read_text().strip() if reason.exists() else str(error)) from error
+            left = Reason.read(reason)
+            raise (left.failure() if left else JobFailed(str(error))) from error
     return LocalRun(**{name: run.outputs[name].path for name in ("model", "features", "classification")})
 
 

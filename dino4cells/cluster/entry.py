@@ -13,24 +13,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from dino4cells.cluster.local import REASON_FILE
-from dino4cells.cluster.sign import LauncherGone, Patience, end_without_launcher, wait_for_launcher
+from dino4cells.cluster import reason
+from dino4cells.cluster.reason import REASON_FILE, Reason
+from dino4cells.cluster.sign import Patience, end_without_launcher, wait_for_launcher
 from dino4cells.cluster.variables import LAUNCHER_SIGN, POD
 from dino4cells.config import Config, load_config, parse_config
-from dino4cells.errors import Dino4CellsError, Interrupted, StoreUnavailable
+from dino4cells.errors import Dino4CellsError, Interrupted
 from dino4cells.events import Style, line_of, logged, said, style_of
 from dino4cells.redaction import hide_in_tracebacks
 from dino4cells.storage_retry import counted_repeats, expected_store
 
 # Kubernetes shows the content of this file as the reason of a terminated container.
 TERMINATION_LOG = Path("/dev/termination-log")
-
-MISTAKE = "error: "
-"""How that content begins when a process wrote it. torchrun ends with code 1 whatever its processes end with, and where they leave nothing
-Kubernetes shows the end of the log instead, so that a launcher could not tell a user's mistake from a crash without it."""
-
-OUTAGE = "unavailable: "
-"""The same of a process whose store was away for longer than it waits: to be started again, as after a crash."""
 
 # A process whose torchrun was killed is asked to stop as by torchrun itself, and after this time made to.
 _PARENT_SECONDS = 1.0
@@ -68,31 +62,28 @@ def _reported() -> Iterator[None]:
         yield
     except Interrupted as stop:
         if place := os.environ.get(REASON_FILE):
-            Path(place).write_text(f"{stop}\n")
+            Reason(reason.STOPPED, f"{stop}").leave(place)
         else:
             _say("interrupted", f"{stop}")
         raise
     except Dino4CellsError as error:
-        # What is no mistake may be tried again, by this job or by the next launcher.
-        kind = "" if isinstance(error, LauncherGone) else OUTAGE if isinstance(error, StoreUnavailable) else MISTAKE
-        _leave_reason(f"{error}", kind)
+        _leave(Reason(reason.kind_of(error), f"{error}"))
         raise SystemExit(error.exit_code) from None
 
 
 def leave(sentence: str) -> None:
     """End this process at once, from any of its threads, for a reason that is no mistake of its user."""
-    _leave_reason(sentence, kind="")
+    _leave(Reason(reason.FAULT, sentence))
     os._exit(os.EX_TEMPFAIL)
 
 
-def _leave_reason(sentence: str, kind: str) -> None:
-    place = os.environ.get(REASON_FILE)
-    if place:
-        Path(place).write_text(f"{sentence}\n")
-    elif TERMINATION_LOG.exists():
-        TERMINATION_LOG.write_text(f"{kind}{sentence}\n")
-    if not place:  # the launcher of this machine says it once for all processes
-        _say("error", sentence)
+def _leave(why: Reason) -> None:
+    if place := os.environ.get(REASON_FILE):  # the launcher of this machine says it once for all processes
+        why.leave(place)
+        return
+    if TERMINATION_LOG.exists():
+        TERMINATION_LOG.write_text(f"{why.kind}{why.sentence}\n")
+    _say("error", why.sentence)
 
 
 def _say(kind: str, message: str) -> None:

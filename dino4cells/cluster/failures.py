@@ -11,9 +11,9 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dino4cells.cluster.entry import MISTAKE, OUTAGE
 from dino4cells.cluster.local import AGENT_LINE
 from dino4cells.cluster.objects import Container, Ended, Job, Pod
+from dino4cells.cluster.reason import MISTAKE, OUTAGE
 from dino4cells.cluster.states import Limits, State
 from dino4cells.errors import Dino4CellsError, JobFailed
 from dino4cells.events import text_of
@@ -61,7 +61,8 @@ class ClusterJobFailed(JobFailed):
     """A job on a cluster did not succeed; `failure` holds what is known of it."""
 
     def __init__(self, failure: Failure) -> None:
-        super().__init__(str(failure))
+        passing = failure.exit_code == os.EX_TEMPFAIL
+        super().__init__(str(failure), os.EX_TEMPFAIL if passing else Dino4CellsError.exit_code)
         self.failure = failure
 
 

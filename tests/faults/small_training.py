@@ -14,5 +14,6 @@ from dino4cells.training.presence import Limits
 if __name__ == "__main__":
     vit.ARCHITECTURES["vit_tiny"], vit.DEPTH = (24, 3), 2  # type: ignore[misc]  # as in trainings.py
     distributed.Limits = lambda: Limits(every=0.2, silent=5.0)  # type: ignore[assignment, misc]
-    Path(sys.argv.pop(1), f"{os.environ['RANK']}-{os.environ['TORCHELASTIC_RESTART_COUNT']}").write_text(str(os.getpid()))
+    pids, rank = Path(sys.argv.pop(1)), os.environ["RANK"]
+    (pids / f"{rank}-{len(list(pids.glob(f'{rank}-*')))}").write_text(str(os.getpid()))  # whoever started it again
     training.main()

@@ -1,4 +1,4 @@
-"""torchrun on this machine: what a failed job says, and that it leaves nothing running."""
+"""torchrun on this machine: what a failed job says, when it is started again, and that it leaves nothing running."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from dino4cells.cluster.failures import exit_code, own_words
 from dino4cells.cluster.job import JobSpec
 from dino4cells.cluster.local import LocalLauncher
+from dino4cells.cluster.objects import Ended
 from dino4cells.errors import ConfigError, JobFailed
 
 HERE = str(Path(__file__).parent)
@@ -42,13 +44,18 @@ def soon(condition: Callable[[], bool], seconds: float = 20) -> bool:
     return condition()
 
 
-def test_the_sentence_of_a_failed_process_is_the_reason_and_the_other_one_is_ended(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_job_of_which_a_process_is_killed_is_started_again_and_its_mistake_is_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(JobFailed) as failed:
-        LocalLauncher().run(job(tmp_path, "fail"))
+        LocalLauncher().run(job(tmp_path, "killed,mistake"))
     assert str(failed.value) == "cells.csv: the table has no rows; it needs one row a cell."
-    assert len(workers(tmp_path)) == 2
+    assert failed.value.exit_code == 2
+    assert caplog.messages == [
+        "train: a process was ended by SIGKILL, most often for want of memory; lower the batch size or the number of processes. "
+        "The job is started again (1 of 3 times)."
+    ]
+    assert len(workers(tmp_path)) == 4
     assert not any(alive(worker) for worker in workers(tmp_path))
     output = capsys.readouterr()
     assert "process 0 is there" in output.out
@@ -56,11 +63,17 @@ def test_the_sentence_of_a_failed_process_is_the_reason_and_the_other_one_is_end
     assert "torch/distributed" not in output.out + output.err
 
 
-def test_a_bug_is_shown_with_its_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bug_is_shown_with_its_traceback_and_is_not_tried_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(JobFailed, match="train: a process ended with exit code 1; its own words are in the output above"):
-        LocalLauncher().run(job(tmp_path, "crash"))
-    assert "ZeroDivisionError: a bug" in capsys.readouterr().out
+        LocalLauncher().run(job(tmp_path, "bug"))
+    output = capsys.readouterr().out
+    assert "ZeroDivisionError: a bug" in output
+    assert len(workers(tmp_path)) == 2
     assert not any(alive(worker) for worker in workers(tmp_path))
+    # What a launcher on a cluster reads of a real torchrun: it names the exit code of its process and passes on another.
+    end = Ended(1, "Error", output[-2048:], "", "")  # as much as Kubernetes takes from a log
+    assert exit_code(end) == 3
+    assert own_words(output.splitlines(), 20)[-1] == "ZeroDivisionError: a bug"
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")

@@ -9,7 +9,7 @@ import pytest
 
 from dino4cells.cluster import entry
 from dino4cells.cluster.failures import exit_code, own_sentence
-from dino4cells.cluster.local import REASON_FILE
+from dino4cells.cluster.reason import MISTAKE, REASON_FILE
 from dino4cells.cluster.objects import Ended
 from dino4cells.cluster.sign import ABANDONED, LauncherGone, LauncherSign, Patience, SignWatch, wait_for_launcher
 from dino4cells.cluster.variables import LAUNCHER_SIGN
@@ -213,5 +213,5 @@ def test_the_refusal_is_no_mistake_that_another_launcher_would_give_up_for(
     assert ended.value.code == LauncherGone.exit_code != 2
     assert "the launcher of this job is gone" in log.read_text()
     end = Ended(1, "Error", log.read_text(), "", "")
-    assert own_sentence(end, entry.MISTAKE) is None
+    assert own_sentence(end, MISTAKE) is None
     assert exit_code(end) != 2

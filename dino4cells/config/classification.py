@@ -67,7 +67,7 @@ class ClassificationConfig(Section):
     split: str | None = Field(default=None, description="Column that says train, valid or test of each cell; empty: folds, a random part.")
     folds: int = Field(default=5, ge=2, description="Folds of the cross-validation; a head without valid_path validates on one.")
     neighbours: int = Field(default=10, ge=1, description="Neighbours that vote, by cosine similarity.")
-    seed: int = Field(default=0, ge=0, description="Seed of the folds, of the resamples, and of the head's weights and samples.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of the folds, of the resamples, and of the head's weights and samples.")
     class_weights: Literal["none", "balanced"] = Field(
         default="none", description="Linear probe and loss of a head: every class weighs the same (a head: with balance false)."
     )

@@ -120,7 +120,7 @@ class ModelConfig(Section):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="Arithmetic; auto: bfloat16 where the hardware has it."
     )
-    seed: int = Field(default=0, ge=0, description="Seed of weights, order and views.")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="Seed of weights, order and views.")
 
     momentum_teacher: float = Field(default=0.996, ge=0, le=1, description="Momentum of the teacher at the start.")
     momentum_teacher_end: float = Field(default=1.0, ge=0, le=1, description="Momentum of the teacher at the end of the cosine.")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dino4cells.config import SECTIONS, TRANSFORM_SECTIONS, parse_config
+from dino4cells.config import SECTIONS, TRANSFORM_SECTIONS, load_config, parse_config
 from dino4cells.config.values import TRANSFORM_NAMES
 from dino4cells.errors import ConfigError
 
@@ -88,3 +88,11 @@ def test_any_text_is_read_or_refused_in_a_sentence(text: str) -> None:
 def test_a_file_that_is_nested_without_end_is_refused_in_a_sentence() -> None:
     assert _refusal("model: " + "[" * 1200 + "]" * 1200) == "config.yaml is nested too deeply to be a configuration; close every bracket"
     assert _refusal("model:\n  root: " + "[" * 60 + "]" * 60).startswith("config.yaml, line 2: model.root.0.0")
+
+
+@pytest.mark.parametrize(("key", "bound"), [("model.seed", 2**63), ("classification.seed", 2**32)])  # of torch, and of scikit-learn
+def test_a_seed_that_no_generator_takes_is_refused(key: str, bound: int) -> None:
+    section, name = key.split(".")
+    assert getattr(load_config(overrides={key: bound - 1}), section).seed == bound - 1
+    with pytest.raises(ConfigError, match=rf"option {section}\.{name} must be below {bound}, not {bound}"):
+        load_config(overrides={key: bound})

@@ -5,7 +5,6 @@ Dimensions: N cells, K classes.
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dino4cells.classify.texts import texts_of
 from dino4cells.config import Config
 from dino4cells.data.metadata import missing_column
+from dino4cells.data.strata import classes_in
 from dino4cells.errors import ConfigError, DataError
 
 CELL_TYPE, LOCATION = "cell_type", "protein_location"
@@ -161,18 +162,7 @@ def _names(table: LabelTable, column: str, several: bool) -> list[list[str]]:
     if column not in table.frame:
         purpose = "the labels of each cell" if several else "the class of each cell; another column is named by --label"
         raise missing_column(table.source, column, purpose, list(table.frame.columns))
-    texts = ["" if pd.isna(value) else str(value).strip() for value in table.frame[column]]
+    texts = texts_of(table.frame[column]).tolist()
     if not several:
         return [[text] if text else [] for text in texts]
-    return [_listed(text) for text in texts]
-
-
-def _listed(text: str) -> list[str]:
-    """The names of `['cytosol', 'nucleoplasm']`, as the paper's tables write several, or the one name that a text is."""
-    if not text.startswith("["):
-        return [text] if text else []
-    try:
-        names = ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        return [text]
-    return list(dict.fromkeys(str(name) for name in names)) if isinstance(names, list) else [text]
+    return [classes_in(text) if text else [] for text in texts]

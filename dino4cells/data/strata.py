@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 from collections.abc import Sequence
 from typing import Final
 
@@ -92,7 +93,7 @@ def _members_of_labels(metadata: Metadata, config: Config) -> tuple[Rows, Classe
     name = config.classification.label or found
     purpose = "model.datatype HPABalanced draws its classes evenly; another column is named by classification.label"
     codes_N, distinct = _distinct(metadata, name, purpose)
-    classes_of = [_classes_in(value) for value in distinct]
+    classes_of = [classes_in(str(value).strip()) for value in distinct]
     flat = pd.factorize(np.array([name for classes in classes_of for name in classes], dtype=object), sort=True)[0].astype(np.int64)
     if not len(flat):
         raise DataError(f"{metadata.source}: no cell has a class in the column '{name}'; name another by classification.label.")
@@ -103,14 +104,14 @@ def _members_of_labels(metadata: Metadata, config: Config) -> tuple[Rows, Classe
     return rows_M, flat[(np.cumsum(counts) - counts)[codes_N[rows_M]] + within_M]
 
 
-def _classes_in(value: object) -> list[str]:
-    """The classes that a cell of the label column names: one, or those of a list as Python writes it (the published tables)."""
-    text = str(value).strip()
-    if text.startswith("[") and text.endswith("]"):
-        try:
-            return [str(name) for name in dict.fromkeys(ast.literal_eval(text))]
-        except (ValueError, SyntaxError):
-            pass  # a name in brackets
+def classes_in(text: str) -> list[str]:
+    """The classes that a cell of a label column names: one, or those of a list as Python writes it (the published tables)."""
+    if text.startswith("["):
+        # Else it is a name in brackets.
+        with contextlib.suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            named = ast.literal_eval(text)
+            if isinstance(named, list):
+                return list(dict.fromkeys(str(name) for name in named))
     return [text]
 
 

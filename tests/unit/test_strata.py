@@ -14,7 +14,7 @@ from dino4cells import steps
 from dino4cells.config import load_config
 from dino4cells.data.metadata import Metadata, read_metadata
 from dino4cells.data.sampler import SampleOrder
-from dino4cells.data.strata import sample_order
+from dino4cells.data.strata import classes_in, sample_order
 from dino4cells.errors import DataError
 
 MakeOrder = Callable[..., SampleOrder]
@@ -101,6 +101,23 @@ def test_a_list_in_the_label_column_is_several_classes(order_of: MakeOrder) -> N
     by_columns = order_of(model__datatype="HPABalanced", embedding__target_labels=["cytosol", "nucleoli"])
 
     assert drawn(order_of(changed("protein_location", lists), model__datatype="HPABalanced")).tolist() == drawn(by_columns).tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "classes"),
+    [
+        ("['ER', 'ER', 2]", ["ER", "2"]),
+        ("[['ER'], ['ER']]", ["['ER']"]),
+        ("[{[]: 1}]", ["[{[]: 1}]"]),
+        ("[Golgi]", ["[Golgi]"]),
+        ("['ER'], 1", ["['ER'], 1"]),
+        ("[" * 5000, ["[" * 5000]),
+        (f"[{'-' * 100_000}1]", [f"[{'-' * 100_000}1]"]),
+    ],
+    ids=["list", "lists", "no value", "brackets", "tuple", "deep", "deeper"],
+)
+def test_any_text_names_classes(text: str, classes: list[str]) -> None:
+    assert classes_in(text) == classes
 
 
 def test_both_together_draw_classes_evenly_and_within_them_ids(order_of: MakeOrder) -> None:

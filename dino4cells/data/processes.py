@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Any, TypeVar
 
 import torch
+
+from dino4cells.cores import available_cores
 
 Result = TypeVar("Result")
 Work = Callable[[Sequence[int]], Result]
@@ -23,8 +24,7 @@ _work: Work[Any] | None = None
 
 def processes_for(images: int) -> int:
     """As many processes as this one may use cores, and fewer for few images."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, images // WORTH_A_PROCESS))
+    return max(1, min(available_cores(), images // WORTH_A_PROCESS))
 
 
 def in_processes(work: Work[Result], pieces: Iterable[Sequence[int]], processes: int) -> Iterator[Result]:

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from dino4cells.cores import available_cores
 from dino4cells.errors import ConfigError, Dino4CellsError
 from dino4cells.training.meeting import meet
 from dino4cells.training.presence import Limits, Presence, end_process
@@ -76,8 +77,8 @@ def process_group(
     use_gpu = here.type == "cuda"
     if use_gpu:
         torch.cuda.set_device(here)
-    elif world_size == 1:
-        torch.set_num_threads(_available_cores())
+    elif world_size == 1 and not os.environ.get("OMP_NUM_THREADS"):  # which PyTorch has taken over
+        torch.set_num_threads(available_cores())
     if world_size == 1:
         yield ProcessGroup(rank, world_size, local_rank, here)
         return
@@ -115,12 +116,6 @@ def device_of(device: str, local_rank: int, processes: int) -> torch.device:
             logger.warning("%s processes cannot share %s GPU and compute on the CPU; --processes %s uses it.", processes, gpus, gpus)
         return torch.device("cpu")
     return torch.device("cuda", local_rank)
-
-
-def _available_cores() -> int:
-    """Cores that this process may use, which a container's CPU set can make fewer than the machine has."""
-    limit = int(os.environ.get("OMP_NUM_THREADS", 0))
-    return limit or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:

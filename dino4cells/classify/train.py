@@ -18,6 +18,7 @@ from dino4cells.classify.heads import HeadKind
 from dino4cells.classify.judgement import judge, temperatures_of
 from dino4cells.classify.results import write
 from dino4cells.config import Config
+from dino4cells.lease import Lease
 from dino4cells.models.artifact import TrainedModel
 from dino4cells.training.distributed import ProcessGroup
 
@@ -33,6 +34,7 @@ def train_classifier(
     data: str | None,
     model: TrainedModel | None,
     resume_directory: str,
+    lease: Lease | None = None,
 ) -> ClassifierCard:
     """Train a head on features, or a backbone and a head on images, and write the classifier artifact.
 
@@ -44,9 +46,11 @@ def train_classifier(
         data: URL of the images of all cells; the configuration's when None.
         model: the backbone that images pass, or None.
         resume_directory: URL where checkpoints of an unfinished run are; emptied when the artifact is complete.
+        lease: of the output, in the process that writes; confirmed before the artifact is written.
 
     Raises:
         ConfigError, DataError: what the user can fix.
+        LeaseLost: another run has taken the output over.
         Interrupted: the run was asked to stop; a checkpoint was written.
     """
     wanted = config.classification
@@ -83,7 +87,10 @@ def train_classifier(
         versions={"dino4cells": dino4cells.__version__, "torch": torch.__version__, "python": platform.python_version()},
     )
     if group.is_first:
-        write(output, config, card, run, progressed.records, logits, judge(run, logits, card.temperatures, wanted))
+        judged = judge(run, logits, card.temperatures, wanted)
+        if lease is not None:
+            lease.confirm()
+        write(output, config, card, run, progressed.records, logits, judged)
         storage.remove(resume_directory)
     return card
 

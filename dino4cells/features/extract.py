@@ -34,6 +34,7 @@ from dino4cells.features.shown import ShownChannels
 from dino4cells.features.store import FeaturesCard
 from dino4cells.features.tokens import TokenChoice
 from dino4cells.features.values import CellValues
+from dino4cells.lease import Lease
 from dino4cells.models.artifact import TrainedModel
 from dino4cells.progress import Progress
 from dino4cells.storage_errors import explain
@@ -88,6 +89,7 @@ def extract_features(
     baselines: bool,
     overwrite: bool = False,
     reuse: bool = False,
+    lease: Lease | None = None,
 ) -> FeaturesCard:
     """Write the features of every row of the table, in order; a row whose image cannot be read gets NaN and the reason.
 
@@ -102,10 +104,12 @@ def extract_features(
         baselines: also write features of the untrained network and intensity statistics.
         overwrite: delete finished parts of another extraction, if there are any.
         reuse: complete features of the very same extraction are the result, and not extracted again.
+        lease: of the output, in the process that holds it; confirmed before each of its parts is kept, and before the artifact is written.
 
     Raises:
         DataError: no image can be read, the channels are not the model's, or a column has a name that is needed here.
         ArtifactError: there are finished parts of another extraction.
+        LeaseLost: another run has taken the output over.
     """
     store.check_columns(metadata.frame, metadata.source)
     cells = _cell_values(model, metadata, group, config, baselines)
@@ -122,7 +126,9 @@ def extract_features(
         _tell_of(found, unfinished)
     there = {part.rows.number for part in found}
     mine = shared([part for part in plan.parts if part.number not in there], group.world_size)[group.rank]
-    computed = _compute(mine, plan, cells, unfinished, metadata, card.model_fingerprint, group, config)
+    computed = _compute(mine, plan, cells, unfinished, metadata, card.model_fingerprint, group, config, lease)
+    if lease is not None:
+        lease.confirm()
     # Entered before the processes meet: the first one sees which files an older artifact has before any is replaced.
     with ArtifactWriter(output, store.KIND, with_manifest=group.is_first) as writer:
         finished = sorted([*found, *_joined(computed)], key=lambda part: part.rows.number)
@@ -169,6 +175,7 @@ def _compute(
     model: str,
     group: ProcessGroup,
     config: Config,
+    lease: Lease | None,
 ) -> list[FinishedPart]:
     """Extract some parts, one after the other from one stream of batches, and keep each as soon as it is finished."""
     if not parts:
@@ -184,6 +191,8 @@ def _compute(
                 begun = time.monotonic()
                 values = _in_order(cells, rows, islice(batches, rows.batches(size)), progress)
                 files, failed = _write(values, rows, cells, described, model, directory)
+                if lease is not None:  # the machine may have slept meanwhile, and another run have its place
+                    lease.confirm()
                 kept.append(unfinished.keep(plan, rows, files, failed, time.monotonic() - begun))
     except OSError as error:
         raise explain(unfinished.url, error) from error

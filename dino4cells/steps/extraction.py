@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dino4cells import storage
 from dino4cells.artifacts import SingleFile
 from dino4cells.augment.normalization import needs_data_statistics
+from dino4cells.cluster.entry import leave
 from dino4cells.cluster.job import JobSpec, Processes
 from dino4cells.config import Config
 from dino4cells.data.metadata import read_table
@@ -76,17 +77,20 @@ def extract(
     if baselines is not None:
         config = _embedding(config, baselines=baselines)
     if processes is None:
-        with process_group(device) as group, sole_writer(output):
+        with process_group(device, at_hang=leave) as group, sole_writer(output) as lease:
             # A job that lost a process when its features were complete has nothing left to do.
             reuse = reuse or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
             reuse = first_decides(lambda: _checked(output, overwrite, reuse))
             with _features_at(output, config, writes=group.is_first) as place:
-                baselines = config.embedding.baselines
-                return extract_features(trained, metadata, place, group, config, baselines=baselines, overwrite=overwrite, reuse=reuse)
+                return extract_features(
+                    trained, metadata, place, group, config,
+                    baselines=config.embedding.baselines, overwrite=overwrite, reuse=reuse, lease=lease,
+                )  # fmt: skip
     reuse = _checked(output, overwrite, reuse)
     with _features_at(output, config) as place:
         arguments = ["--model", storage.absolute(model), "--output", place, "--device", device, *job_inputs(config, data, overwrite)]
-        arguments += ["--reuse"] if reuse else []
+        # Complete features that a process finds where there were none before are those of this job, which was started again.
+        arguments += ["--reuse"] if reuse or not overwrite else []
         processes.launcher.run(JobSpec("extract", "dino4cells.features", tuple(arguments), processes.nodes, processes.per_node))
         return load_features_card(place)
 

@@ -17,7 +17,9 @@ from dino4cells.artifacts import is_complete, open_artifact
 from dino4cells.config import Config
 from dino4cells.errors import ArtifactError
 from dino4cells.features.parts import UNFINISHED, FinishedPart, Unfinished
+from dino4cells.lease import Holder, LeaseLost, lease_url
 from tests.faults.nursery import Nursery
+from tests.faults.test_training_lease import elsewhere
 from tests.tally import Tally
 
 ROWS = 22
@@ -194,3 +196,24 @@ def test_another_number_of_processes_goes_on_with_what_is_finished(
     assert all(process.complete for process in ended)
     assert sorted(row for process in ended for row in process.rows) == sorted({*range(ROWS)} - kept)
     assert content(interrupted["output"]) == whole[1][0]
+
+
+@pytest.mark.parametrize("parts", [1, 4], ids=["after the first part", "after the last one"])
+def test_an_extraction_whose_output_another_one_took_keeps_no_part_more_and_puts_none_in_its_place(
+    parts: int, arguments: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the machine has slept."""
+    output, keep, kept = str(tmp_path / "features"), Unfinished.keep, []
+
+    def keep_and_sleep(unfinished: Unfinished, *part: Any) -> FinishedPart:
+        kept.append(keep(unfinished, *part))
+        if len(kept) == parts:
+            elsewhere(output)
+        return kept[-1]
+
+    monkeypatch.setattr(Unfinished, "keep", keep_and_sleep)
+    with pytest.raises(LeaseLost, match=r"features: another run \(process 42 on node-7"):
+        steps.extract(**arguments, output=output)
+    assert len(kept) == parts
+    assert {file.split("/")[0] for file in storage.list_files(output)} == {UNFINISHED}
+    assert Holder.read(storage.read_text(lease_url(output))).owner == "other"  # whose it stays

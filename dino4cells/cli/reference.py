@@ -82,7 +82,7 @@ def value_of(field: FieldInfo) -> str:
     """What a key may hold, in words: its type or choices, and its range."""
     kinds = [kind for kind in (get_args(field.annotation) if _is_union(field) else (field.annotation,)) if kind is not NoneType]
     words = " or ".join(_kind(kind) for kind in kinds)
-    bounds = [f"{word} {getattr(part, sign):g}" for part in field.metadata for sign, word in _BOUNDS.items() if hasattr(part, sign)]
+    bounds = [f"{word} {getattr(part, sign):,}" for part in field.metadata for sign, word in _BOUNDS.items() if hasattr(part, sign)]
     return " ".join([words, ", ".join(bounds)]).strip()
 
 

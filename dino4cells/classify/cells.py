@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dino4cells.classify.feature_kind import FeatureKind
 from dino4cells.classify.id_files import ID
+from dino4cells.classify.texts import texts_of
 from dino4cells.config import Config
 from dino4cells.data.layout import Layout
 from dino4cells.data.metadata import Metadata, image_cache, missing_column, read_metadata
@@ -134,7 +135,7 @@ def ids_of(cells: Cells, purpose: str) -> NDArray[np.object_]:
     """
     if ID not in cells.frame:
         raise missing_column(cells.source, ID, purpose, list(cells.frame.columns))
-    return cells.frame[ID].astype(str).to_numpy(dtype=object)
+    return texts_of(cells.frame[ID])
 
 
 def check_same_features(tables: Sequence[FeatureCells]) -> None:

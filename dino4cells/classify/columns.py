@@ -9,6 +9,7 @@ import pandas as pd
 
 from dino4cells.classify.given_split import given_folds, parts_in
 from dino4cells.classify.splits import Folds, make_folds
+from dino4cells.classify.texts import texts_of
 from dino4cells.config import ClassificationConfig
 from dino4cells.data.metadata import missing_column
 from dino4cells.data.strata import DEFAULT_LABELS
@@ -94,13 +95,13 @@ class _Table:
         if name not in self.frame:
             columns = [column for column in self.frame.columns if column not in NOT_OF_THE_TABLE]
             raise missing_column(self.source, name, purpose, columns)
-        values = self.frame[name]
-        empty = values.isna() | (values.astype(str).str.strip() == "")
+        texts = texts_of(self.frame[name])
+        empty = texts == ""
         if empty.any():
-            row = int(empty.to_numpy().argmax())
+            row = int(empty.argmax())
             # Features in one file have labels alone.
             said = next((f" ({self.frame[column].iloc[row]})" for column in ("file", "Image_Name", "ID") if column in self.frame), "")
             place = f"{self.source}, cell {row + 1}{said}"
             more = f" (and in {empty.sum() - 1:,} more)" if empty.sum() > 1 else ""
             raise DataError(f"{place}: the column '{name}' is empty{more}; fill it in metadata.csv or delete the cell's row{self.then}.")
-        return values.astype(str).to_numpy(dtype=np.str_)
+        return texts.astype(np.str_)

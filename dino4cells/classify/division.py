@@ -16,6 +16,7 @@ from dino4cells import storage
 from dino4cells.classify.cells import AnyCells, ids_of
 from dino4cells.classify.given_split import parts_in
 from dino4cells.classify.id_files import ID, ids_of_table, ids_of_torch_file, is_torch_file, listed_ids
+from dino4cells.classify.texts import texts_of
 from dino4cells.config import Config
 from dino4cells.errors import ArtifactError, ConfigError, DataError
 
@@ -201,7 +202,7 @@ class _Divider(Generic[AnyCells]):
         column = wanted.group or (ID if ID in cells.frame else None)
         if column is not None and column not in cells.frame:
             raise DataError(f"{cells.source}: there is no column '{column}', named by --group; it has: {', '.join(cells.frame.columns)}.")
-        groups_N, names = pd.factorize(cells.frame[column].astype(str)) if column else (np.arange(len(cells)), np.arange(len(cells)))
+        groups_N, names = pd.factorize(texts_of(cells.frame[column])) if column else (np.arange(len(cells)), np.arange(len(cells)))
         if len(names) < 2:
             raise DataError(
                 f"{cells.source}: all {len(cells)} cells have one {column or 'row'}, and training and validation need two; "
@@ -217,7 +218,7 @@ class _Divider(Generic[AnyCells]):
         for column, plural in {ID: "IDs", **({group: f"values of {group}"} if (group := self.config.classification.group) else {})}.items():
             if column not in train.frame or column not in valid.frame:
                 continue
-            shared = set(train.frame[column].astype(str)) & set(valid.frame[column].astype(str))
+            shared = (set(texts_of(train.frame[column])) & set(texts_of(valid.frame[column]))) - {""}
             if shared:
                 self.warnings.append(
                     f"{len(shared):,} {plural} (the first: {min(shared)!r}) are in training and in validation, so that its score is too "

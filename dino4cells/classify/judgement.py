@@ -48,7 +48,6 @@ class JudgedPart:
                 score: Difference.of(self.scores.values[score] - value, self.scores.draws[score], other.draws[score])
                 for score, value in other.values.items()
                 if score in self.scores.draws and score in other.draws
-                if score in self.scores.draws and score in other.draws
             }
             for name, other in self.baselines.items()
         }

@@ -134,7 +134,7 @@ class Artifact:
         self.url, self.manifest = url, manifest
         self._files = {entry.name: entry for entry in manifest.files}
         self._verified: dict[str, Path] = {}
-        self._downloads: Path | None = None
+        self._copies = LocalCopies()
 
     @property
     def names(self) -> list[str]:
@@ -167,7 +167,7 @@ class Artifact:
         """
         entry = self._entry(name)
         if name not in self._verified:
-            path = self._fetch(name)
+            path = self._copies.of(storage.join(self.url, name))
             if hash_of(path) != entry.sha256:
                 raise self._damaged(name)
             self._verified[name] = path
@@ -183,16 +183,6 @@ class Artifact:
             if sha256_of(storage.join(self.url, name)) != self._entry(name).sha256:
                 raise self._damaged(name)
 
-    def _fetch(self, name: str) -> Path:
-        url = storage.join(self.url, name)
-        if storage.is_local(url):
-            return storage.local_path(url)
-        if self._downloads is None:
-            self._downloads = Path(tempfile.mkdtemp(prefix="dino4cells-"))
-            weakref.finalize(self, _discard, self._downloads, os.getpid())
-        storage.download(url, self._downloads / name)
-        return self._downloads / name
-
     def _entry(self, name: str) -> FileEntry:
         if name not in self._files:
             raise ArtifactError(f"{self.url}: this {self.manifest.kind} has no file '{name}'; write it again.")
@@ -201,6 +191,27 @@ class Artifact:
     def _damaged(self, name: str) -> ArtifactError:
         url, kind = storage.join(self.url, name), self.manifest.kind
         return ArtifactError(f"{url}: the file is not the one that was written (SHA-256 differs); make the {kind} again.")
+
+
+class LocalCopies:
+    """Copies of files that are elsewhere, on this machine for as long as this object lives; a file of this machine is its own."""
+
+    def __init__(self) -> None:
+        self._directory: Path | None = None
+        self._paths: dict[str, Path] = {}
+
+    def of(self, url: str) -> Path:
+        """The path of a file's copy, which is made once."""
+        if storage.is_local(url):
+            return storage.local_path(url)
+        if self._directory is None:
+            self._directory = Path(tempfile.mkdtemp(prefix="dino4cells-"))
+            weakref.finalize(self, _discard, self._directory, os.getpid())
+        if url not in self._paths:
+            path = self._directory / str(len(self._paths)) / storage.name(url)  # TensorBoard knows a file by its name
+            storage.download(url, path)
+            self._paths[url] = path
+        return self._paths[url]
 
 
 @dataclass(frozen=True)
@@ -216,12 +227,13 @@ class SingleFile:
     fingerprint: str
 
 
-def open_artifact(url: str, kind: str) -> Artifact:
+def open_artifact(url: str, kind: str, *others: str) -> Artifact:
     """Open a complete artifact.
 
     Args:
         url: directory of the artifact.
         kind: what it must be: `model`, `features` or `classification`.
+        others: what it may be as well.
 
     Raises:
         ArtifactError: none there, not finished, of another kind, or a file of it is missing or has another size.
@@ -236,7 +248,7 @@ def open_artifact(url: str, kind: str) -> Artifact:
         manifest = Manifest.model_validate_json(storage.read_bytes(place))
     except ValidationError as error:
         raise ArtifactError(f"{place}: cannot be read as a manifest; make the {kind} again.") from error
-    if manifest.kind != kind:
+    if manifest.kind not in (kind, *others):
         raise ArtifactError(f"{url}: is a {manifest.kind} directory where a {kind} directory is needed; give the URL of one.")
     sizes = storage.list_sizes(url)
     for entry in manifest.files:

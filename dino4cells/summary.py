@@ -14,7 +14,8 @@ from dino4cells.artifacts import open_artifact
 from dino4cells.classify.evaluate import KIND, METRICS, REPORT
 from dino4cells.classify.wording import beside, compared
 from dino4cells.features.store import load_features_card
-from dino4cells.models.artifact import artifact_of, load_card
+from dino4cells.models.artifact import CLASSIFIER, artifact_of, load_card
+from dino4cells.models.artifact import KIND as MODEL
 from dino4cells.printable import as_markup
 
 Metrics = dict[str, Any]
@@ -48,7 +49,7 @@ def print_summary(classification: str, *, features: str, model: str | None, seco
         ("classes", f"{len(metrics['classes'])} ({as_markup(metrics['label'])}): {as_markup(', '.join(metrics['classes']))}"),
     ]
     trained = artifact_of(model) if model else None
-    if trained:
+    if trained and open_artifact(trained, MODEL, CLASSIFIER).manifest.kind == MODEL:
         training = load_card(trained).training
         facts.append(("loss", f"{training.loss_start:.3f} → {training.loss_end:.3f} over {training.epochs:.1f} epochs"))
         facts.append(("training", f"{training.images_per_second:,.0f} images/s, {training.seconds:,.0f} s, {training.processes} processes"))

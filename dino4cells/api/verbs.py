@@ -124,7 +124,7 @@ def classify(
     """Cross-validate classifiers on features, beside baselines, and write figures, predictions and a report to `output`.
 
     Args:
-        features: URL of a features artifact, or of a file (`.pth`) in the published layout.
+        features: URL of features, as `read_features` takes it.
         config: path, mapping or Config; None: the defaults.
         output: where the classification goes.
         data: the images, for the report's pictures of cells, or None: a report without.
@@ -163,6 +163,7 @@ def predict(
     model: Place | None = None,
     kind: str = "linear",
     overwrite: bool = False,
+    processes: int = 1,
     device: str = "auto",
     **keywords: object,
 ) -> PredictionsCard:
@@ -176,6 +177,7 @@ def predict(
         model: the model that features of images come from; the classifier's own when None.
         kind: `linear` or `knn`, of the two that `classify` fits.
         overwrite: replace other predictions that are at `output`.
+        processes: of this machine that share the extraction of features of images.
         device: `auto`, `cpu` or `cuda`.
         keywords: keys of the configuration for how images are read, those of `embedding` first: `channels=["DAPI", "Actin"]`.
 
@@ -198,6 +200,7 @@ def predict(
         kind=kind,
         overrides=keys(keywords, "embedding"),
         overwrite=overwrite,
+        processes=processes_of("local", processes),
         device=device,
     )
 
@@ -206,14 +209,14 @@ def read_features(features: Place, config: Settings | None = None) -> Features:
     """Read features into memory, rows in the order of the table of cells.
 
     Args:
-        features: URL of a features artifact, or of a file (`.pth`) in the published layout.
-        config: says what the columns of labels in a file are, which has no names for them.
+        features: URL of a features artifact, or of one file: `.parquet`, `.h5ad`, or `.pth` in the published layout.
+        config: says what the columns of labels in a `.pth` are, which has no names for them.
 
     Returns:
         The features: `dino` (N, D) float32, NaN in failed rows; `metadata`, the table's columns and `dino_error`; `baselines`; `card`.
 
     Raises:
-        ArtifactError: no complete features there, or a file that holds code.
+        ArtifactError: no complete features there, or a file of something else.
 
     Example:
         >>> read_features("features").dino.shape  # doctest: +SKIP

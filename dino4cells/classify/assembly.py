@@ -17,9 +17,8 @@ from dino4cells.classify.cells import Cells, FeatureCells, ImageCells, check_sam
 from dino4cells.classify.classifier import Classifier, load_head
 from dino4cells.classify.division import Division, divide
 from dino4cells.classify.feature_kind import FeatureKind
-from dino4cells.classify.head_training import LabelledInputs
 from dino4cells.classify.heads import HeadKind, build_head
-from dino4cells.classify.inputs import FeatureInputs, ImageInputs, Inputs
+from dino4cells.classify.inputs import FeatureInputs, ImageInputs, Inputs, LabelledInputs
 from dino4cells.classify.labels import LabelTable, Task, task_of
 from dino4cells.classify.scores import Floats
 from dino4cells.config import Config

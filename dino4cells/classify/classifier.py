@@ -20,13 +20,14 @@ from dino4cells.classify.feature_kind import FeatureKind
 from dino4cells.classify.heads import HeadKind, build_head
 from dino4cells.classify.id_files import is_torch_file
 from dino4cells.classify.labels import Task
+from dino4cells.config import parse_config
 from dino4cells.errors import ArtifactError, CheckpointError
-from dino4cells.models.artifact import NetworkCard, untrained_backbone
+from dino4cells.models.artifact import CLASSIFIER, NetworkCard, TrainedModel, untrained_backbone
 from dino4cells.models.backbone import Backbone
 from dino4cells.models.weights import check_fit
 from dino4cells.torch_files import CHECKPOINT, read_torch_file
 
-KIND = "classifier"
+KIND = CLASSIFIER
 CARD, WEIGHTS, METRICS, PREDICTIONS, CONFIG, LOG = (
     *("classifier.json", "classifier.safetensors", "metrics.json"),
     *("predictions.parquet", "config.yaml", "log.jsonl"),
@@ -129,6 +130,19 @@ class TrainedClassifier:
     card: ClassifierCard
     network: Classifier
     artifact: Artifact
+
+    def as_model(self) -> TrainedModel:
+        """The backbone as a model that features can be extracted by.
+
+        Raises:
+            ArtifactError: it is a classifier of features.
+        """
+        if self.card.backbone is None or self.network.backbone is None:
+            raise ArtifactError(f"{self.artifact.url}: is a head on features and has no network; name the model that these come from.")
+        where = f"{self.artifact.url}/{CONFIG}"
+        return TrainedModel(
+            self.card.backbone, parse_config(self.artifact.read_bytes(CONFIG).decode(), where), self.network.backbone, self.artifact
+        )
 
 
 def save_classifier(writer: ArtifactWriter, card: ClassifierCard, network: Classifier) -> None:

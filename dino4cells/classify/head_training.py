@@ -6,10 +6,7 @@ Dimensions: B batch of this process, N cells, K classes.
 from __future__ import annotations
 
 import copy
-import logging
 import time
-from contextlib import nullcontext
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -17,73 +14,25 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dino4cells.classify.classifier import Classifier
-from dino4cells.classify.inputs import Inputs
+from dino4cells.classify.inputs import LabelledInputs
 from dino4cells.classify.labels import Task
+from dino4cells.classify.logits import logits_of
 from dino4cells.classify.losses import LOSSES, balanced_weights
+from dino4cells.classify.resume import Progressed, Record, ResumePlace
 from dino4cells.classify.scores import Floats, HeadScores, head_scores
 from dino4cells.config import ClassificationConfig
 from dino4cells.data.sampler import SampleOrder, SampleStream
-from dino4cells.errors import CheckpointError, ConfigError
+from dino4cells.errors import ConfigError
 from dino4cells.progress import Progress
-from dino4cells.training import checkpoint as checkpoints
 from dino4cells.training.batch_norm import synchronize_batch_norm
-from dino4cells.training.distributed import ProcessGroup, gather_from_ranks, sum_over_ranks
+from dino4cells.training.distributed import ProcessGroup, sum_over_ranks
 from dino4cells.training.interruption import CHECK_EVERY, any_process, stop_signal
 from dino4cells.training.optimizer import set_rates
+from dino4cells.training.precision import mixed_precision
 from dino4cells.training.schedules import Cosine
 
 WORTH_SAVING = 60.0
 """Seconds of training after which its end is saved too."""
-logger = logging.getLogger(__name__)
-Record = dict[str, float]
-
-
-@dataclass(frozen=True)
-class LabelledInputs:
-    """Cells and what is known about them.
-
-    Attributes:
-        targets_NK: float32 zeros and ones.
-        known_N: whether a cell's label is known; others are predicted and not judged.
-    """
-
-    inputs: Inputs
-    targets_NK: Floats
-    known_N: np.ndarray
-
-
-@dataclass(frozen=True)
-class ResumePlace:
-    """Where the state of an unfinished run is kept.
-
-    Attributes:
-        directory: URL.
-        identity: decides the outcome of a run; another one is not continued.
-        minutes: between two checkpoints.
-    """
-
-    directory: str
-    identity: str
-    minutes: float
-
-
-@dataclass
-class Progressed:
-    """How far a run is.
-
-    Attributes:
-        seen: samples.
-        records: one for every epoch.
-        best: score, epoch and weights of the best epoch so far; kept with early stopping alone.
-        losses: of the steps of this process since the last record.
-    """
-
-    seen: int = 0
-    records: list[Record] = field(default_factory=list)
-    best_score: float = -1.0
-    best_epoch: float = 0.0
-    best_weights: dict[str, torch.Tensor] | None = None
-    losses: list[torch.Tensor] = field(default_factory=list)
 
 
 def sample_order(targets_NK: Floats, balance: bool) -> SampleOrder:
@@ -150,7 +99,7 @@ class HeadTraining:
         """
         torch.manual_seed(hash((self.settings.seed, seen, self.group.rank)) & 0xFFFFFFFF)  # dropout, stochastic depth
         self.classifier.train()
-        with self._mixed_precision():
+        with mixed_precision(self.group.device, self.precision):
             logits_BK = self._over_ranks(inputs)
         losses_BK = LOSSES[self.settings.loss](logits_BK, self.targets_NK[rows_B])
         if self.weights_NK is not None:
@@ -171,7 +120,7 @@ class HeadTraining:
             ConfigError: the loss is no number.
             Interrupted: the run was asked to stop; a checkpoint was written.
         """
-        state = self._resumed(resume)
+        state = resume.resume(self.classifier, self.optimizer, self.group) if resume is not None else Progressed()
         stream, epoch_length = self._stream(state.seen), len(self.order)
         begun = saved = time.monotonic()
         is_over = self._is_stuck(state)
@@ -195,13 +144,13 @@ class HeadTraining:
                 if resume is not None and number % CHECK_EVERY[self.group.device.type] == 0:
                     asked, late = any_process(stop(), time.monotonic() - saved > 60 * resume.minutes, self.group)
                     if asked or late:
-                        self._save(state, resume)
+                        resume.save(state, self.classifier, self.optimizer, self.group)
                         saved = time.monotonic()
                     if asked:
                         raise stop.interrupted(state.seen, stream.total, resume.directory, "cells")
             # What comes after it, the judgement of all cells, may be interrupted too.
             if resume is not None and any_process(False, time.monotonic() - begun > WORTH_SAVING, self.group)[1]:
-                self._save(state, resume)
+                resume.save(state, self.classifier, self.optimizer, self.group)
         if state.best_weights is not None:
             self.classifier.load_state_dict(state.best_weights)
         return state
@@ -241,76 +190,11 @@ class HeadTraining:
 
     def judge(self, part: LabelledInputs) -> tuple[float, HeadScores]:
         """Mean loss and scores of cells, of those whose label is known and whose image could be read."""
-        logits_NK = predict(self.classifier, part.inputs, len(self.task.classes), self.group, self.precision)
+        logits_NK = logits_of(self.classifier, part.inputs, len(self.task.classes), self.group, self.precision)
         judged_N = part.known_N & np.isfinite(logits_NK).all(axis=1)
         logits, targets = logits_NK[judged_N], part.targets_NK[judged_N]
         losses = LOSSES[self.settings.loss](torch.from_numpy(logits), torch.from_numpy(targets))
         return float(losses.mean()) if len(losses) else float("nan"), head_scores(self.task, logits, targets)
-
-    def _mixed_precision(self) -> torch.autocast | nullcontext[None]:
-        return mixed_precision(self.group, self.precision)
-
-    def _save(self, state: Progressed, place: ResumePlace) -> None:
-        """Write a checkpoint; called by all processes."""
-        losses = gather_from_ranks([float(loss) for loss in state.losses])
-        if self.group.is_first:
-            checkpoints.save(place.directory, self._checkpoint(state, place, losses))
-
-    def _checkpoint(self, state: Progressed, place: ResumePlace, losses: list[list[float]]) -> checkpoints.Checkpoint:
-        """In the published layout of checkpoints, with the classifier as the network."""
-        return {
-            "teacher": self.classifier.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "samples_seen": state.seen,
-            "identity": place.identity,
-            "records": state.records,
-            "losses": losses,
-            "best": {"score": state.best_score, "epoch": state.best_epoch, "weights": state.best_weights},
-        }
-
-    def _resumed(self, place: ResumePlace | None) -> Progressed:
-        found = checkpoints.load_latest(place.directory) if place is not None else None
-        if place is None or found is None:
-            return Progressed()
-        if found.get("identity") != place.identity:
-            raise CheckpointError(
-                f"{place.directory}: holds checkpoints of an unfinished run with another configuration or other data; "
-                "choose another output, or delete them to start anew."
-            )
-        self.classifier.load_state_dict(found["teacher"])
-        self.optimizer.load_state_dict(found["optimizer"])
-        best = found["best"]
-        if self.group.is_first:
-            logger.warning("Continuing after %s cells from %s.", f"{found['samples_seen']:,}", place.directory)
-        losses, group = found.get("losses", []), self.group
-        # Those of another number of processes count in the first one: their mean stays what it is.
-        every = [loss for one in losses for loss in one] if group.is_first else []
-        mine = losses[group.rank] if len(losses) == group.world_size else every
-        return Progressed(
-            int(found["samples_seen"]),
-            list(found["records"]),
-            best["score"],
-            best["epoch"],
-            best["weights"],
-            [torch.tensor(loss, device=group.device) for loss in mine],
-        )
-
-
-def predict(classifier: Classifier, inputs: Inputs, classes: int, group: ProcessGroup, precision: torch.dtype = torch.float32) -> Floats:
-    """Logits (N, K) of all cells, known to every process, each of which computes a share; NaN where an image cannot be read."""
-    classifier.eval()
-    bounds = np.linspace(0, len(inputs), group.world_size + 1).round().astype(int)
-    start, stop = int(bounds[group.rank]), int(bounds[group.rank + 1])
-    logits_NK = np.full((stop - start, classes), np.nan, np.float32)
-    with torch.no_grad(), mixed_precision(group, precision):
-        for features_BD, rows_B in inputs.features(classifier, start, stop):
-            logits_NK[rows_B.cpu().numpy() - start] = classifier.of_features(features_BD).cpu().numpy()
-    return np.concatenate(gather_from_ranks(logits_NK))
-
-
-def mixed_precision(group: ProcessGroup, precision: torch.dtype) -> torch.autocast | nullcontext[None]:
-    """Matrix products in this arithmetic."""
-    return nullcontext() if precision == torch.float32 else torch.autocast(group.device.type, dtype=precision)
 
 
 def _batch_size(settings: ClassificationConfig, epoch: int, group: ProcessGroup) -> int:

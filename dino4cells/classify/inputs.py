@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -47,6 +48,20 @@ class Inputs(Protocol):
 
     def features(self, classifier: Classifier, start: int, stop: int) -> Iterator[Share]:
         """The features of the cells `start` … `stop` − 1 in evaluation, in batches; without those whose image cannot be read."""
+
+
+@dataclass(frozen=True)
+class LabelledInputs:
+    """Cells and what is known about them.
+
+    Attributes:
+        targets_NK: float32 zeros and ones.
+        known_N: whether a cell's label is known; others are predicted and not judged.
+    """
+
+    inputs: Inputs
+    targets_NK: NDArray[np.float32]
+    known_N: NDArray[np.bool_]
 
 
 class FeatureInputs:

@@ -5,28 +5,26 @@ Dimensions: N cells, D features, K classes.
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from dino4cells.classify.assembly import image_inputs
-from dino4cells.classify.cells import FeatureCells, ImageCells
-from dino4cells.classify.classifier import TrainedClassifier
+from dino4cells.classify.cells import FeatureCells
 from dino4cells.classify.feature_kind import FeatureKind
-from dino4cells.classify.head_training import predict
 from dino4cells.classify.id_files import ID
-from dino4cells.classify.results import with_predictions
 from dino4cells.classify.saved import SavedClassifier
-from dino4cells.config import Config
 from dino4cells.errors import DataError
-from dino4cells.features.store import Features
-from dino4cells.training.distributed import ProcessGroup
-from dino4cells.training.precision import autocast_type
+from dino4cells.features.card import ERROR as UNREAD
+from dino4cells.features.card import MODEL
+from dino4cells.features.table import Table
 
 KIND = "predictions"
 CARD, PREDICTIONS = "predictions.json", "predictions.parquet"
 ERROR = "error"
 """Column of the reason why a row has no prediction."""
+logger = logging.getLogger(__name__)
 
 
 class PredictionsCard(BaseModel):
@@ -44,8 +42,8 @@ class PredictionsCard(BaseModel):
     versions: dict[str, str]
 
 
-def of_features(saved: SavedClassifier, table: Features, source: str) -> pd.DataFrame:
-    """What a classifier predicts from features.
+def of_features(saved: SavedClassifier, table: Table, source: str) -> pd.DataFrame:
+    """What a classifier predicts from features, which are read in pieces and not kept.
 
     Args:
         saved: the classifier.
@@ -55,37 +53,41 @@ def of_features(saved: SavedClassifier, table: Features, source: str) -> pd.Data
     Raises:
         DataError: they are not of the kind that it has learnt from.
     """
-    saved.taken.check(FeatureKind.of(table.card), source, saved.url)
-    frame = table.metadata.drop(columns="dino_model").rename(columns={"dino_error": ERROR})
-    values_ND = table.dino
+    check_kind(saved, FeatureKind.of(table.card), source)
+    check_columns(table.metadata, source)
+    frame = table.metadata.drop(columns=MODEL).rename(columns={UNREAD: ERROR})
+    pieces = table.pieces()
     if saved.averaged:
-        frame, values_ND = _averaged(frame, values_ND, source)
-    _check_columns(frame, source)
-    return _error_last(saved.predicted(frame, values_ND))
+        frame, values_ND = _averaged(frame, table.matrix(), source)
+        pieces = iter([values_ND])
+    predicted = pd.concat([saved.predicted(piece) for piece in pieces], ignore_index=True)
+    joined = frame.join(predicted)
+    ordered: pd.DataFrame = joined[[*(name for name in joined.columns if name != ERROR), ERROR]]
+    return ordered
 
 
-def of_images(trained: TrainedClassifier, cells: ImageCells, config: Config, group: ProcessGroup) -> pd.DataFrame:
-    """What a whole network predicts from images, which are read in batches and not kept.
+def check_kind(saved: SavedClassifier, kind: FeatureKind, source: str) -> None:
+    """Refuse features that are not those that a classifier has learnt from; warn where nobody can tell.
 
     Args:
-        trained: a classifier with a backbone.
-        cells: the table of the images.
-        config: that it was trained with.
-        group: its device computes.
+        saved: the classifier.
+        kind: of the features.
+        source: their URL, for messages.
 
     Raises:
-        DataError: the images have other channels than the network takes.
+        DataError: what differs.
     """
-    card = trained.card.backbone
-    if card is None:
-        raise ValueError("a classifier of features does not take images")
-    _check_columns(cells.frame, cells.source)
-    inputs = image_inputs(cells, card, config, group.device)
-    network, precision = trained.network.to(group.device), autocast_type(config.model.precision, group.device, card.arch)
-    logits_NK = predict(network, inputs, len(trained.card.classes), group, precision)
-    frame = cells.frame.copy()
-    frame[ERROR] = [inputs.failures.get(row) for row in range(len(cells))]
-    return _error_last(with_predictions(frame, trained.card, logits_NK))
+    saved.taken.check(kind, source, saved.url)
+    if saved.has_network and kind.model_fingerprint != saved.taken.model_fingerprint:
+        raise DataError(
+            f"{source}: does not say that its features come from the network in {saved.url}, which takes no others; extract them by "
+            f"dino4cells extract --model {saved.url}, or give the images by --data."
+        )
+    for url, one in ((source, kind), (saved.url, saved.taken)):
+        if not one.described:
+            logger.warning(
+                "%s: does not say how its features were made or normalized, so that nobody can tell whether they are of one kind.", url
+            )
 
 
 def _averaged(frame: pd.DataFrame, values_ND: np.ndarray, source: str) -> tuple[pd.DataFrame, np.ndarray]:
@@ -98,12 +100,12 @@ def _averaged(frame: pd.DataFrame, values_ND: np.ndarray, source: str) -> tuple[
     return pd.concat([averaged.frame, failed], ignore_index=True), np.concatenate([averaged.values_ND, without])
 
 
-def _check_columns(frame: pd.DataFrame, source: str) -> None:
-    taken = next((name for name in map(str, frame.columns) if name == "prediction" or name.startswith("probability_")), None)
+def check_columns(frame: pd.DataFrame, source: str) -> None:
+    """Refuse a table that has a column of a name that predictions have.
+
+    Raises:
+        DataError: names the column.
+    """
+    taken = next((name for name in map(str, frame.columns) if name in ("prediction", ERROR) or name.startswith("probability_")), None)
     if taken:
         raise DataError(f"{source}: the column '{taken}' has the name of one that predict adds; rename it.")
-
-
-def _error_last(frame: pd.DataFrame) -> pd.DataFrame:
-    ordered: pd.DataFrame = frame[[*(name for name in frame.columns if name != ERROR), ERROR]]
-    return ordered

@@ -93,18 +93,18 @@ def _predictions(name: str, card: ClassifierCard, part: Part, logits_NK: Floats)
     frame: pd.DataFrame = part.cells.frame[[column for column in ("file", "ID") if column in part.cells.frame]].copy()
     frame["part"] = name
     frame["label"] = named(card.task, part.labelled.targets_NK > 0, part.labelled.known_N)
-    return with_predictions(frame, card, logits_NK)
+    joined: pd.DataFrame = frame.reset_index(drop=True).join(predictions_of(card, logits_NK))
+    return joined
 
 
-def with_predictions(frame: pd.DataFrame, card: ClassifierCard, logits_NK: Floats) -> pd.DataFrame:
-    """The table with `prediction` and `probability_…` of every class; nothing where logits are NaN."""
+def predictions_of(card: ClassifierCard, logits_NK: Floats) -> pd.DataFrame:
+    """`prediction` and `probability_…` of every class, a row a cell; nothing where logits are not finite."""
     readable_N = np.asarray(np.isfinite(logits_NK).all(axis=1))
     chosen_NK = logits_NK > 0 if card.several else np.eye(len(card.classes), dtype=bool)[np.nan_to_num(logits_NK).argmax(axis=1)]
     probabilities_NK = card.probabilities(logits_NK)
     columns = {f"probability_{label}": probabilities_NK[:, index] for index, label in enumerate(card.classes)}
-    added = pd.DataFrame({"prediction": named(card.task, chosen_NK, readable_N), **columns}, index=frame.index)
-    joined: pd.DataFrame = frame.join(added)
-    return joined
+    predicted: pd.DataFrame = pd.DataFrame({"prediction": named(card.task, chosen_NK, readable_N), **columns})
+    return predicted
 
 
 def named(task: Task, chosen_NK: np.ndarray, known_N: np.ndarray) -> list[str | None]:

@@ -25,7 +25,7 @@ from dino4cells.classify import classifier as heads
 from dino4cells.classify import evaluation as judges
 from dino4cells.classify.classifier import TrainedClassifier, load_classifier
 from dino4cells.classify.feature_kind import FeatureKind
-from dino4cells.classify.results import with_predictions
+from dino4cells.classify.results import predictions_of
 from dino4cells.errors import ArtifactError, ConfigError
 from dino4cells.printable import printable
 
@@ -43,8 +43,16 @@ class SavedClassifier(Protocol):
         """Where it is."""
 
     @property
+    def fingerprint(self) -> str:
+        """Of its content."""
+
+    @property
     def taken(self) -> FeatureKind:
         """The features that it takes."""
+
+    @property
+    def has_network(self) -> bool:
+        """Whether these are of a network of its own."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -54,13 +62,13 @@ class SavedClassifier(Protocol):
     def averaged(self) -> bool:
         """Whether features are averaged over the cells of an ID first."""
 
-    def predicted(self, frame: pd.DataFrame, values_ND: Features) -> pd.DataFrame:
-        """The table with `prediction` and `probability_…` of every class; nothing where features are NaN."""
+    def predicted(self, values_ND: Features) -> pd.DataFrame:
+        """`prediction` and `probability_…` of every class, a row a cell; nothing where features are not finite."""
 
 
 @dataclass(frozen=True)
 class SavedHead:
-    """A trained head on features."""
+    """A trained head on features, of a model or of the backbone inside."""
 
     url: str
     trained: TrainedClassifier
@@ -78,11 +86,15 @@ class SavedHead:
     def averaged(self) -> bool:
         return self.trained.card.averaged
 
+    @property
+    def has_network(self) -> bool:
+        return self.trained.card.backbone is not None
+
     @torch.inference_mode()
-    def predicted(self, frame: pd.DataFrame, values_ND: Features) -> pd.DataFrame:
+    def predicted(self, values_ND: Features) -> pd.DataFrame:
         starts = range(0, len(values_ND), AT_ONCE)
         parts = [self.trained.network.of_features(torch.from_numpy(values_ND[start : start + AT_ONCE])) for start in starts]
-        return with_predictions(frame, self.trained.card, torch.cat(parts).numpy())
+        return predictions_of(self.trained.card, torch.cat(parts).numpy())
 
 
 @dataclass(frozen=True)
@@ -94,12 +106,13 @@ class SavedJudge:
     model: Pipeline
     taken: FeatureKind
     averaged: bool = False
+    has_network: bool = False
 
     @property
     def classes(self) -> tuple[str, ...]:
         return tuple(str(name) for name in self.model.classes_)
 
-    def predicted(self, frame: pd.DataFrame, values_ND: Features) -> pd.DataFrame:
+    def predicted(self, values_ND: Features) -> pd.DataFrame:
         classes = self.classes
         probabilities_NK = np.full((len(values_ND), len(classes)), np.nan, np.float32)
         readable = np.flatnonzero(np.isfinite(values_ND).all(axis=1))
@@ -109,19 +122,16 @@ class SavedJudge:
         names = np.full(len(values_ND), None, dtype=object)
         names[readable] = np.asarray(classes, dtype=object)[probabilities_NK[readable].argmax(axis=1)]
         columns = {f"probability_{name}": probabilities_NK[:, place] for place, name in enumerate(classes)}
-        joined: pd.DataFrame = frame.join(pd.DataFrame({"prediction": names, **columns}, index=frame.index))
-        return joined
+        predicted: pd.DataFrame = pd.DataFrame({"prediction": names, **columns})
+        return predicted
 
 
-def load_saved(url: str, kind: str = "linear") -> SavedHead | SavedJudge | TrainedClassifier:
+def load_saved(url: str, kind: str = "linear") -> SavedClassifier:
     """Read what `classify` left in a directory.
 
     Args:
         url: of the directory.
         kind: `linear` or `knn`, which of the two classifiers of a cross-validated run.
-
-    Returns:
-        What predicts from features; a `TrainedClassifier` with a backbone predicts from images alone.
 
     Raises:
         ArtifactError: no complete classifier there, or a file that would build what is no classifier.
@@ -129,9 +139,7 @@ def load_saved(url: str, kind: str = "linear") -> SavedHead | SavedJudge | Train
     """
     if storage.exists(storage.join(url, heads.CARD)):
         trained = load_classifier(url)
-        if trained.card.backbone is not None:
-            return trained
-        return SavedHead(url, trained, trained.card.taken or FeatureKind(embedding_dim=trained.card.features))
+        return SavedHead(url, trained, _taken(trained))
     name = {str(known): file for known, file in judges.CLASSIFIERS.items()}.get(kind)
     if name is None:
         raise ConfigError(f"--kind: must be {' or '.join(judges.CLASSIFIERS)}, not '{kind}'.")
@@ -144,6 +152,19 @@ def load_saved(url: str, kind: str = "linear") -> SavedHead | SavedJudge | Train
     except ValidationError as error:
         raise ArtifactError(f"{url}/{judges.METRICS}: cannot be used ({str(error).splitlines()[0]}); classify again.") from error
     return SavedJudge(url, artifact.fingerprint, pipeline_of(artifact.read_bytes(name), storage.join(url, name)), taken)
+
+
+def _taken(trained: TrainedClassifier) -> FeatureKind:
+    """The features that a head takes: of the backbone inside, or those that it has learnt from."""
+    card, backbone = trained.card, trained.card.backbone
+    if backbone is None:
+        return card.taken or FeatureKind(embedding_dim=card.features, described=False)
+    return FeatureKind(
+        embedding_dim=card.features,
+        model=trained.artifact.url,
+        model_fingerprint=trained.artifact.fingerprint,
+        channels=backbone.channels,
+    )
 
 
 def pipeline_of(content: bytes, url: str) -> Pipeline:

@@ -100,6 +100,7 @@ AFTER_INTERRUPTION = {
     "train": "the same command goes on from the last checkpoint, where one was written, and else starts anew.",
     "classify": "the same command goes on from the last checkpoint of a head, or with the folds that are left where they take long.",
     "extract": "the parts that are finished stay; the same command goes on from there.",
+    "predict": "features of images that are finished stay beside the output; the same command goes on from there.",
     "data pack": "the shards that are finished stay; the same command goes on from there.",
     "run": "what its finished steps have written stays; the same command starts another run.",
     "job logs": "the job goes on.",

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dino4cells.cli import results
-from dino4cells.cli.options import OverwriteOption, overrides_of
+from dino4cells.cli.options import GpusOption, OverwriteOption, ProcessesOption, overrides_of
 
 
 def predict(
@@ -24,13 +24,18 @@ def predict(
         str,
         typer.Option("--channels", metavar="NAMES", help="The data's channel for each of the model's, in its order, or model=data pairs."),
     ] = "",
+    gpus: GpusOption = "",
+    processes: ProcessesOption = 1,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Apply a classifier to cells that it has not seen: predictions.parquet has a row for each, with probabilities."""
     overrides = overrides_of(context)
 
     from dino4cells import steps
+    from dino4cells.cluster.gpus import gpus_of
+    from dino4cells.cluster.launchers import processes_of
 
+    numbers = gpus_of(gpus)
     if channels:
         overrides["embedding.channels"] = channels
     card = steps.predict(
@@ -42,6 +47,8 @@ def predict(
         kind=kind,
         overrides=overrides,
         overwrite=overwrite,
+        processes=processes_of("local", processes, numbers),
+        device="cuda" if numbers else "auto",
     )
     most = sorted(card.counts.items(), key=lambda item: -item[1])[:8]
     named = ", ".join(f"{count:,} {name or 'none'}" for name, count in most)

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from dino4cells.features import store
-from dino4cells.features.store import ERROR_COLUMN, MODEL_COLUMN, PREFIX
+from dino4cells.features import table
+from dino4cells.features.card import ERROR_COLUMN, MODEL_COLUMN, PREFIX
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class PartWriter:
         if rows is not None and errors is not None:
             self._waiting_rows.append(rows)
             self._waiting_added += [(model, error) for error in errors]
-        if sum(len(waiting) for waiting in self._waiting) >= store.ROWS_PER_GROUP:
+        if sum(len(waiting) for waiting in self._waiting) >= table.ROWS_PER_GROUP:
             self._flush()
 
     def describe(self, key: str, card: BaseModel) -> None:

@@ -1,7 +1,8 @@
-"""The features artifact: Parquet files with a row per cell, in the order of the table of cells.
+"""Features wherever they are: the artifact, which is described here, or one file.
 
-`part-*.parquet` holds `Metadata_*` columns and `dino_0 … dino_{D-1}` (float32), the convention of image-based profiling
-(pycytominer); `baseline-*.parquet`, if asked for, holds what to compare with, row for row: `untrained_*` and `intensity_*`.
+The artifact is a directory of Parquet files with a row per cell, in the order of the table of cells. `part-*.parquet` holds `Metadata_*`
+columns and `dino_0 … dino_{D-1}` (float32), the convention of image-based profiling (pycytominer); `baseline-*.parquet`, if asked for,
+holds what to compare with, row for row: `untrained_*` and `intensity_*`.
 """
 
 from __future__ import annotations
@@ -10,62 +11,31 @@ import hashlib
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
+from dino4cells import storage
 from dino4cells.artifacts import Artifact, SingleFile, open_artifact
 from dino4cells.config import Config
-from dino4cells.data.layout import Layout
 from dino4cells.errors import ArtifactError, DataError
-from dino4cells.features.profiling import Profiling
+from dino4cells.features.anndata_file import open_h5ad
+from dino4cells.features.card import ERROR, ERROR_COLUMN, FEATURE, INTENSITY, MODEL, MODEL_COLUMN, PREFIX, UNTRAINED, usual_names
+from dino4cells.features.card import FeaturesCard as FeaturesCard
+from dino4cells.features.parquet_file import numbers, open_parquet
 from dino4cells.features.published import LabelColumns, is_features_file, named_columns, read_features_file
+from dino4cells.features.table import Table, joined
 from dino4cells.printable import printable
 
 KIND = "features"
 CARD = "features.json"
-PREFIX = "Metadata_"
 PART, BASELINE = "part-", "baseline-"
-FEATURE, UNTRAINED, INTENSITY = "dino_", "untrained_", "intensity_"
-MODEL_COLUMN, ERROR_COLUMN = "Metadata_dino_model", "Metadata_dino_error"
-ROWS_PER_GROUP = 4096
-
-
-class FeaturesCard(BaseModel):
-    """`features.json`: what the numbers are and where they come from."""
-
-    model_config = ConfigDict(protected_namespaces=())
-
-    rows: int
-    failed_rows: int = Field(description="Rows whose image could not be read; their features are missing and Metadata_dino_error says why.")
-    embedding_dim: int = Field(description="Number of features of a row, D.")
-    tokens: str = Field(default="class", description="Tokens of a vision transformer that they are: class, patches (mean) or both.")
-    last_blocks: int = Field(default=1, description="Last blocks of it whose tokens stand side by side, from the earliest to the last.")
-    channels: tuple[str, ...] = Field(description="Names of the model's channels, in order.")
-    channels_of_data: tuple[str, ...] = Field(default=(), description="What the data call each of them.")
-    blocks: tuple[tuple[str, ...], ...] = Field(
-        default=(),
-        description="Channels behind each of the equally long blocks of features that stand side by side; one block of all, mostly.",
-    )
-    black_channels: tuple[str, ...] = Field(default=(), description="The data's channels that were black, by embedding.keep_channels.")
-    layout: Layout = Field(default_factory=Layout, description="Which columns of the table name the images, and whether they are strips.")
-    transforms: list[list[object]] = Field(description="Transforms applied to each image: name and parameters.")
-    precision: str = Field(default="float32", description="Arithmetic of the network's matrix products.")
-    baselines: bool
-    profiling: tuple[Profiling, ...] = Field(default=(), description="What was done to the features since, in order; see profiles.")
-    data: str
-    data_fingerprint: str
-    model: str
-    model_fingerprint: str
-    model_card: dict[str, Any] = Field(default_factory=dict, description="What the model says of itself, in `model.json`.")
-    images_per_second: float
-    extraction: str = Field(default="", description="Fingerprint of what decided them: parts of the same belong together.")
-    versions: dict[str, str]
+OF_OTHER_TOOLS = (".csv", ".csv.gz", ".tsv", ".feather", ".h5", ".npy", ".npz")
+"""Endings of files that hold features elsewhere."""
 
 
 def part_name(number: int) -> str:
@@ -108,14 +78,17 @@ class Features:
 
 
 def load_features_card(url: str) -> FeaturesCard:
-    """The card of a features artifact alone, or what a file in the published layout says about itself.
+    """The card of a features artifact alone, or what a file says about itself.
 
     Raises:
         ArtifactError: no complete features there, or the card cannot be read.
     """
-    if is_features_file(url):
-        return _read_file(url, LabelColumns(())).card
-    return open_features(url)[1]
+    return open_table(url).card if is_one_file(url) else open_features(url)[1]
+
+
+def is_one_file(url: str) -> bool:
+    """Whether a URL means features in one file: Parquet, AnnData, or the published layout."""
+    return is_features_file(url) or url.lower().endswith((".parquet", ".h5ad"))
 
 
 def open_features(url: str) -> tuple[Artifact, FeaturesCard]:
@@ -124,29 +97,52 @@ def open_features(url: str) -> tuple[Artifact, FeaturesCard]:
     Raises:
         ArtifactError: no complete features there, or the card cannot be read.
     """
-    if url.lower().endswith((".parquet", ".h5ad")):
-        raise ArtifactError(f"{url}: is a file of features for other tools; give the directory that it was made of.")
+    if url.lower().endswith(OF_OTHER_TOOLS):
+        raise ArtifactError(f"{url}: is no file that features are read from; save them as .parquet (pandas' to_parquet) or .h5ad.")
     artifact = open_artifact(url, KIND)
     return artifact, _card(artifact)
 
 
 def read_features(url: str, config: Config | None = None) -> Features:
-    """Read a features artifact, or a file (`.pth`) in the published layout.
+    """Read features into memory.
 
     Args:
-        url: of the directory or the file.
-        config: says what the columns of labels in a file are, which has no names for them: `embedding.target_labels`, `model.datatype`.
+        url: as `open_table`.
+        config: as `open_table`.
 
     Raises:
-        ArtifactError: no complete features there, fewer rows than they announce, or a file that holds code.
+        ArtifactError: as `open_table`, or fewer rows than they announce.
     """
-    if is_features_file(url):
-        return _read_file(url, LabelColumns.from_config(config) if config else LabelColumns(()))
+    table = open_table(url, config)
+    baselines: dict[str, NDArray[np.float32]] = {}
+    if isinstance(table.artifact, Artifact):
+        _check_rows(table.artifact, PART, table.card.rows)
+        for prefix in (UNTRAINED, INTENSITY) if table.card.baselines else ():
+            baselines[prefix.rstrip("_")] = _baseline(table.artifact, prefix, table.card.rows)
+    return Features(table.metadata, table.matrix(), baselines, table.card, table.artifact)
+
+
+def open_table(url: str, config: Config | None = None) -> Table:
+    """Features whose numbers are not read yet (of the published layout, which cannot be read in pieces, they are).
+
+    Args:
+        url: of a features artifact, or of one file: `.parquet`, `.h5ad`, or `.pth` in the published layout.
+        config: says what the columns of labels in a `.pth` are, which has no names for them: `embedding.target_labels`, `model.datatype`.
+
+    Raises:
+        ArtifactError: no complete features there, or a file of something else.
+    """
+    if is_one_file(url):
+        if not storage.exists(url):
+            raise ArtifactError(f"{url}: there is no file of features here; check the path.")
+        if is_features_file(url):
+            return _published(url, LabelColumns.from_config(config) if config else LabelColumns(()))
+        return open_h5ad(url) if url.lower().endswith(".h5ad") else open_parquet(url)
     artifact, card = open_features(url)
-    metadata = read_metadata_columns(artifact, card)
-    wanted = (UNTRAINED, INTENSITY) if card.baselines else ()
-    baselines = {prefix.rstrip("_"): _matrix(artifact, BASELINE, prefix, card.rows) for prefix in wanted}
-    return Features(metadata, _matrix(artifact, PART, FEATURE, card.rows), baselines, card, artifact)
+    width = len(column_names(artifact, PART, FEATURE))
+    if width != card.embedding_dim:
+        raise ArtifactError(f"{url}: holds {width} features a row and announces {card.embedding_dim}; extract the features again.")
+    return Table(read_metadata_columns(artifact, card), lambda: pieces(artifact, PART, FEATURE), card, artifact)
 
 
 def read_metadata_columns(artifact: Artifact, card: FeaturesCard) -> pd.DataFrame:
@@ -177,11 +173,7 @@ def pieces(artifact: Artifact, part: str, prefix: str) -> Iterator[NDArray[np.fl
     columns = column_names(artifact, part, prefix)
     with _whole(artifact):
         for file in _files(artifact, part):
-            for batch in file.iter_batches(ROWS_PER_GROUP, columns=columns, use_threads=False):
-                piece = np.empty((batch.num_rows, batch.num_columns), np.float32)
-                for place, column in enumerate(batch.columns):
-                    piece[:, place] = column.to_numpy(zero_copy_only=False)
-                yield piece
+            yield from numbers(file, columns)
 
 
 def _card(artifact: Artifact) -> FeaturesCard:
@@ -191,29 +183,16 @@ def _card(artifact: Artifact) -> FeaturesCard:
         raise ArtifactError(f"{artifact.url}/{CARD}: cannot be read ({str(error).splitlines()[0]}); extract the features again.") from error
 
 
-def _read_file(url: str, labels: LabelColumns) -> Features:
+def _published(url: str, labels: LabelColumns) -> Table:
     """Features in the published layout, which says nothing about the model and the data."""
     dino, columns, content = read_features_file(url)
     failed: NDArray[np.bool_] = np.asarray(np.isnan(dino).any(axis=1))
     metadata = named_columns(columns, labels)
     metadata = metadata.reindex(range(len(dino))) if metadata.empty else metadata
-    metadata["dino_model"] = ""
-    metadata["dino_error"] = [f"{url}: has no features in row {row + 1}" if empty else None for row, empty in enumerate(failed)]
-    card = FeaturesCard(
-        rows=len(dino),
-        failed_rows=int(failed.sum()),
-        embedding_dim=dino.shape[1],
-        channels=(),
-        transforms=[],
-        baselines=False,
-        data=url,
-        data_fingerprint="",
-        model="",
-        model_fingerprint="",
-        images_per_second=0.0,
-        versions={},
-    )
-    return Features(metadata, dino, {}, card, SingleFile(url, hashlib.sha256(content).hexdigest()))
+    metadata[MODEL] = ""
+    metadata[ERROR] = [f"{url}: has no features in row {row + 1}" if empty else None for row, empty in enumerate(failed)]
+    card = FeaturesCard.of_file(url, rows=len(dino), failed_rows=int(failed.sum()), columns=usual_names(dino.shape[1]))
+    return Table(metadata, lambda: iter([dino]), card, SingleFile(url, hashlib.sha256(content).hexdigest()))
 
 
 def _other_rows(artifact: Artifact, found: int, announced: int) -> ArtifactError:
@@ -239,14 +218,14 @@ def _files(artifact: Artifact, prefix: str) -> Generator[pq.ParquetFile]:
                 yield file
 
 
-def _matrix(artifact: Artifact, part: str, prefix: str, rows: int) -> NDArray[np.float32]:
-    """All numbers (rows, columns); their table is never held twice."""
+def _check_rows(artifact: Artifact, part: str, announced: int) -> None:
     with _whole(artifact):
         found = sum(file.metadata.num_rows for file in _files(artifact, part))
-    if found != rows:
-        raise _other_rows(artifact, found, rows)
-    matrix, first = np.empty((rows, len(column_names(artifact, part, prefix))), np.float32), 0
-    for piece in pieces(artifact, part, prefix):
-        matrix[first : first + len(piece)] = piece
-        first += len(piece)
-    return matrix
+    if found != announced:
+        raise _other_rows(artifact, found, announced)
+
+
+def _baseline(artifact: Artifact, prefix: str, rows: int) -> NDArray[np.float32]:
+    """The numbers (rows, columns) of a baseline."""
+    _check_rows(artifact, BASELINE, rows)
+    return joined(pieces(artifact, BASELINE, prefix), (rows, len(column_names(artifact, BASELINE, prefix))))

@@ -18,7 +18,8 @@ from dino4cells.errors import ArtifactError
 from dino4cells.models.backbone import Backbone
 from dino4cells.models.backbones import build_backbone
 
-KIND = "model"
+KIND, CLASSIFIER = "model", "classifier"
+"""Artifacts that hold a network: its training's, and that of `dino4cells.classify`, which may hold the backbone that it has trained on."""
 WEIGHT_FILES = (".pth", ".pt", ".tar", ".bin", ".ckpt", ".safetensors")
 """Endings of files that may hold weights."""
 WEIGHTS, CHECKPOINT, CARD, CONFIG, LOG = "model.safetensors", "checkpoint.pth", "model.json", "config.yaml", "log.jsonl"
@@ -109,8 +110,8 @@ class TrainedModel:
         return self.backbone.attention_maps(images_BCHW)
 
     def log(self) -> list[dict[str, float]]:
-        """The records of training, one per logged step; none where a checkpoint is all there is."""
-        if isinstance(self.artifact, SingleFile):
+        """The records of training, one per logged step; none where a checkpoint is all there is, or of a classifier's backbone."""
+        if isinstance(self.artifact, SingleFile) or self.artifact.manifest.kind != KIND:
             return []
         return [json.loads(line) for line in self.artifact.read_bytes(LOG).decode().splitlines() if line]
 

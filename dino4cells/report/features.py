@@ -12,7 +12,7 @@ from dino4cells import storage
 from dino4cells.data.metadata import Metadata
 from dino4cells.errors import Dino4CellsError
 from dino4cells.features.published import is_features_file
-from dino4cells.features.store import Features
+from dino4cells.features.store import Features, is_one_file
 from dino4cells.report.cell_map import map_cells
 from dino4cells.report.elements import Fact, document, fact_table, number_of_cells, plot, rate, summary
 from dino4cells.report.examples import cell_pictures, draw_examples, example_reader, read_examples
@@ -63,7 +63,7 @@ def features_page(features: Features, metadata: Metadata | None) -> str:
 
 def _title(features: Features) -> str:
     data = features.card.data
-    name = storage.name(data) if is_features_file(data) else storage.name(storage.parent(data))
+    name = storage.name(data) if is_one_file(data) else storage.name(storage.parent(data))
     return f"Features of {name or data}"
 
 

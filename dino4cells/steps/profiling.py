@@ -19,6 +19,7 @@ from dino4cells.features.part_writer import MetadataColumns, PartWriter
 from dino4cells.features.profiling import COUNT, Normalization, Profiling
 from dino4cells.features.query import matching_rows
 from dino4cells.features.store import Features, FeaturesCard, read_features
+from dino4cells.features.table import ROWS_PER_GROUP
 from dino4cells.steps.inputs import check_output
 
 LEVELS = {"well": ("well",), "image": ("ID",), "compound": ("compound",)}
@@ -145,13 +146,13 @@ def _card(table: Features, wanted: Profiling, rows: int, failed: int) -> Feature
     return table.card.model_copy(update=changes)
 
 
-def _names(table: Features, kind: str) -> list[str]:
+def _names(features: Features, kind: str) -> list[str]:
     """Names of the columns of a matrix."""
-    if isinstance(table.artifact, Artifact):
+    if isinstance(features.artifact, Artifact):
         part = store.PART if kind == "dino" else store.BASELINE
-        return store.column_names(table.artifact, part, f"{kind}_")
-    return [f"{store.FEATURE}{number}" for number in range(table.dino.shape[1])]
+        return store.column_names(features.artifact, part, f"{kind}_")
+    return features.card.feature_names
 
 
 def _slices(rows: int) -> list[slice]:
-    return [slice(start, start + store.ROWS_PER_GROUP) for start in range(0, rows, store.ROWS_PER_GROUP)]
+    return [slice(start, start + ROWS_PER_GROUP) for start in range(0, rows, ROWS_PER_GROUP)]

@@ -74,7 +74,7 @@ def test_the_commands_run_in_the_order_of_the_page(
     pd.testing.assert_frame_equal(by_features, by_images, atol=1e-4)
     refused = dino4cells("predict", "network", "--features", "features", "--output", "none")
     assert refused.code == 2
-    assert "takes images; name them by --data" in refused.err
+    assert "its features come from another model" in refused.err
 
 
 def test_every_key_of_the_page_is_one_of_classification(dino4cells: Command) -> None:

@@ -106,7 +106,7 @@ def test_failed_rows_stand_in_their_place_with_nan_and_the_reason(tmp_path: Path
 
 
 def test_rows_leave_memory_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "ROWS_PER_GROUP", 8)
+    monkeypatch.setattr("dino4cells.features.table.ROWS_PER_GROUP", 8)
     frame, path = table(20), tmp_path / "part.parquet"
     with PartWriter(path, MetadataColumns.of(frame), COLUMNS) as part:
         for first in range(0, 20, 4):
@@ -137,7 +137,7 @@ def test_a_card_of_another_version_is_refused_with_a_sentence(tmp_path: Path) ->
 
 
 def test_numbers_are_read_in_pieces_of_which_none_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "ROWS_PER_GROUP", 256)
+    monkeypatch.setattr("dino4cells.features.table.ROWS_PER_GROUP", 256)
     rows, width = 8192, 64
     names = [f"dino_{number}" for number in range(width)]
     numbers = np.random.default_rng(0).normal(size=(rows, width)).astype(np.float32)

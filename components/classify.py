@@ -34,11 +34,11 @@ def classify(
     from dino4cells import steps, storage
     from dino4cells.classify.evaluate import REPORT
     from dino4cells.cluster.entry import process_of_a_job
-    from dino4cells.cluster.launchers import use_endpoint
+    from dino4cells.cluster.launchers import open_store
 
     with process_of_a_job():
-        use_endpoint(endpoint)
-        resolved = steps.configuration_of(model.path, {"classification.label": label, "classification.group": group})
+        open_store(features.uri, endpoint)
+        resolved = steps.configuration_of(model.path, {"classification.label": label, "classification.group": group}, own=True)
         evaluation = steps.classify(
             features.path,
             config=resolved,

@@ -44,11 +44,19 @@ def extract(
     with process_of_a_job():
         job = JobParameters(nodes, processes, gpus, image, queue, secret, endpoint, pull_secret, tolerations, node_selector, settings)
         launch = launch_of(launcher, features.uri, features.path, job)
-        place = steps.data_or_simulated("" if metadata else data, steps.configuration_of(model.path, {}))
-        trained = launch.artifact(model.uri, model.path)
-        card = steps.extract(trained, data=launch.data(place), output=launch.output, baselines=baselines, processes=launch.processes)
+        resolved = steps.configuration_of(model.path, {}, own=True)
+        place = steps.data_or_simulated("" if metadata else data, resolved)
+        card = steps.extract(
+            launch.artifact(model.uri, model.path),
+            config=resolved,
+            data=launch.data(place),
+            output=launch.output,
+            baselines=baselines,
+            processes=launch.processes,
+        )
         features.metadata.update(cells=card.rows, dimensions=card.embedding_dim)
         metrics.log_metric("cells", card.rows)
         metrics.log_metric("unreadable images", card.failed_rows)
         metrics.log_metric("images per second", card.images_per_second)
-        storage.write_text(report.path, steps.features_report(launch.output, model.path, data=place))
+        outside = resolved.model.files_outside_root
+        storage.write_text(report.path, steps.features_report(launch.output, model.path, data=place, files_outside_root=outside))

@@ -29,6 +29,8 @@ DESCRIPTIONS = {
     "the store is found as Kubeflow Pipelines finds it.",
     "endpoint": "URL of the object store, such as http://seaweedfs.kubeflow:9000. Empty: as Kubeflow Pipelines finds it.",
     "pull_secret": "Secret with which the image is pulled; it need not be there.",
+    "cpu": "Cores of each step's own pod, requested and at most: '2', '500m'. The pods of PyTorchJobs have theirs in 'settings'.",
+    "memory": "Memory of each step's own pod, requested and at most: '8Gi'. The pods of PyTorchJobs have theirs in 'settings'.",
     "tolerations": 'Taints that nodes of all pods may have, a list as in Kubernetes: [{"key": "nvidia.com/gpu", "operator": "Exists"}].',
     "node_selector": 'Labels that the nodes of all pods must have: {"pool": "gpu"}.',
     "settings": "More about the pods of PyTorchJobs, as YAML, such as 'resources: {cpu: \"8\", memory: 64Gi}' (docs/kubernetes.md).",

@@ -23,7 +23,8 @@ from dino4cells.errors import ConfigError
 
 _REGIONS = (REGION, "AWS_REGION")
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", ENDPOINT)
-_BUCKETS = ("minio", "s3", "gs")
+BUCKETS = ("minio", "s3", "gs")
+"""Schemes of URIs that other pods can write."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def place_of(uri: str) -> Place:
         's3://mlpipeline/v2/artifacts/dino4cells/run/train/model'
     """
     scheme, separator, path = uri.partition("://")
-    if not separator or scheme not in _BUCKETS:
+    if not separator or scheme not in BUCKETS:
         raise ConfigError(
             f"launcher: 'pytorchjob' writes the artifact from other pods, which do not see {uri}; it needs a cluster with Kubeflow "
             "Pipelines, so use 'local' on this machine."

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dino4cells import storage
-from dino4cells.cluster.handoff import Place, place_of
+from dino4cells.cluster.handoff import BUCKETS, Place, place_of
 from dino4cells.cluster.job import Placement, Processes, Toleration
 from dino4cells.cluster.local import LocalLauncher
 from dino4cells.cluster.settings import JobSettings, parse_settings
 from dino4cells.cluster.sign import SIGN
-from dino4cells.cluster.variables import ENDPOINT, NAMESPACE, POD, POD_UID, RUN
+from dino4cells.cluster.variables import ACCESS, ENDPOINT, NAMESPACE, POD, POD_UID, RUN
 from dino4cells.errors import ConfigError
 
 LAUNCHERS = ("local", "pytorchjob")
@@ -156,7 +156,7 @@ def launch_of(launcher: str, uri: str, path: str, parameters: JobParameters) -> 
         if parameters.nodes != 1:
             raise ConfigError(f"nodes: {parameters.nodes} need the launcher 'pytorchjob'; 'local' has one, so raise processes instead.")
         _check_gpus(parameters.gpus)
-        use_endpoint(parameters.endpoint)
+        open_store(uri, parameters.endpoint, parameters.secret)
         return Launch(path, None, processes_of("local", parameters.processes, tuple(range(parameters.gpus))))
     check_cluster()
     place, processes = _on_cluster(uri, parameters)
@@ -165,27 +165,19 @@ def launch_of(launcher: str, uri: str, path: str, parameters: JobParameters) -> 
 
 def _on_cluster(uri: str, parameters: JobParameters) -> tuple[Place, Processes]:
     # Imported where they are used: the client of Kubernetes is an extra.
-    from dino4cells.cluster.api import Api
-    from dino4cells.cluster.client import Cluster
     from dino4cells.cluster.launcher import LauncherPod, LauncherSettings, PyTorchJobLauncher
-    from dino4cells.cluster.step import StepPod, find_store, reach, step_pod, trust
+    from dino4cells.cluster.step import find_store, reach, this_step, trust
 
     place, settings = place_of(uri), parameters.job_settings()
-    api = Api(os.environ[NAMESPACE])
-    cluster = Cluster(api)
-    try:
-        name, uid = os.environ.get(POD, ""), os.environ.get(POD_UID, "")
-        found = cluster.pod(name) if name else None
-        pod = step_pod(found) if found else StepPod()
+    with this_step() as (cluster, pod):
         store = find_store(uri, cluster, settings, endpoint=parameters.endpoint, secret=parameters.secret, pod=pod)
         reach(store, cluster, pod)
         trust(settings.authority, cluster)
-    finally:
-        api.close()
     settings = store.over(settings, pod.account)
+    name, uid = os.environ.get(POD, ""), os.environ.get(POD_UID, "")
     launcher = PyTorchJobLauncher(
         LauncherSettings(
-            api.namespace,
+            os.environ[NAMESPACE],
             run=os.environ.get(RUN, ""),
             # The job goes with the pod. When a run is terminated Argo keeps the pod: it signals the process group of the SDK's launcher,
             # which ends at once and the container with it, so that this process may have no time to delete the job itself. A job that
@@ -198,10 +190,25 @@ def _on_cluster(uri: str, parameters: JobParameters) -> tuple[Place, Processes]:
     return place, Processes(launcher, settings.nodes, settings.processes_per_node or 1)
 
 
-def use_endpoint(endpoint: str) -> None:
-    """Let this process find the object store at a URL; nothing leaves it to the environment."""
+def open_store(uri: str, endpoint: str, secret: str = "") -> None:
+    """Let this process read and write the object store of an artifact, where images may be as well, as the pods of a job do.
+
+    Where this is no step of a pipeline on a cluster, or its environment opens a store already, only the endpoint is taken over. What cannot
+    be found out is said and fails nothing: a step that reads no store needs none.
+
+    Args:
+        uri: of the artifact, as Kubeflow Pipelines names it.
+        endpoint: parameter of the pipeline: URL, or nothing.
+        secret: parameter of the pipeline: it need not be there.
+    """
     if endpoint:
         os.environ[ENDPOINT] = endpoint
+    opened = os.environ.get(ACCESS) or os.environ.get("AWS_WEB_IDENTITY_TOKEN_FILE")
+    if opened or not os.environ.get(NAMESPACE) or uri.partition("://")[0] not in BUCKETS:
+        return
+    from dino4cells.cluster.step import open_found_store
+
+    open_found_store(uri, endpoint, secret)
 
 
 def check_cluster() -> None:

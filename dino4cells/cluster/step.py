@@ -6,20 +6,22 @@ import atexit
 import base64
 import os
 import tempfile
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dino4cells.cluster.api import Json
+from dino4cells.cluster.api import Api, Json
 from dino4cells.cluster.client import Cluster
 from dino4cells.cluster.handoff import Store, store_of
 from dino4cells.cluster.job import Authority, SecretVariable
 from dino4cells.cluster.providers import ACCESS_KEY, KFP_LAUNCHER, SECRET_KEY
 from dino4cells.cluster.settings import JobSettings
-from dino4cells.cluster.variables import ACCESS, SECRET
-from dino4cells.errors import ConfigError
+from dino4cells.cluster.variables import ACCESS, NAMESPACE, POD, SECRET
+from dino4cells.errors import ConfigError, Dino4CellsError
 from dino4cells.storage_s3 import CA_BUNDLE
 
+_SECONDS_FOR_THE_STORE = 60.0
 _MAIN, _LAUNCHER = "main", "kfp-launcher"
 
 
@@ -51,6 +53,23 @@ def step_pod(pod: Json) -> StepPod:
     images = [container["image"] for container in spec.get("initContainers") or () if container["name"] == _LAUNCHER]
     tag = images[0].partition("@")[0].rpartition("/")[2].partition(":")[2] if images else ""
     return StepPod(spec.get("serviceAccountName", ""), tag.lstrip("v") if tag.lstrip("v")[:1].isdigit() else "", references)
+
+
+@contextmanager
+def this_step(patience: float = 15 * 60.0) -> Iterator[tuple[Cluster, StepPod]]:
+    """The namespace of this step, asked with some patience (seconds), and what its pod says of itself.
+
+    Raises:
+        ConfigError: this process does not know who it is to the cluster.
+        ClusterError: the cluster refuses to show the pod, or does not answer.
+    """
+    api = Api(os.environ[NAMESPACE], patience=patience)
+    try:
+        cluster, name = Cluster(api), os.environ.get(POD, "")
+        found = cluster.pod(name) if name else None
+        yield cluster, step_pod(found) if found else StepPod()
+    finally:
+        api.close()
 
 
 def find_store(
@@ -129,6 +148,19 @@ def reach(store: Store, cluster: Cluster, pod: StepPod | None = None, environmen
         elif not variable.optional:
             raise ConfigError(f"secret {variable.secret}: has no key {variable.key}; add it, or name another secret (parameter secret).")
     environment.update(store.environment)
+
+
+def open_found_store(uri: str, endpoint: str, secret: str) -> None:
+    """Find the store of an artifact and let this process reach it; where that fails it is said, since the step may need none.
+
+    Args:
+        uri, endpoint, secret: as `find_store` takes them.
+    """
+    try:
+        with this_step(_SECONDS_FOR_THE_STORE) as (cluster, pod):
+            reach(find_store(uri, cluster, endpoint=endpoint, secret=secret, pod=pod), cluster, pod)
+    except Dino4CellsError as error:
+        print(f"object store: is not found as Kubeflow Pipelines finds it ({str(error).rstrip('.')})", flush=True)
 
 
 def trust(authority: Authority | None, cluster: Cluster, environment: MutableMapping[str, str] = os.environ) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dino4cells import storage
 from dino4cells.artifacts import ArtifactWriter
+from dino4cells.cluster.entry import leave
 from dino4cells.cluster.job import JobSpec, Processes
 from dino4cells.config import Config
 from dino4cells.features.store import read_features
@@ -35,7 +36,8 @@ def classify(
 
     Args:
         features: URL of a features artifact, or of a file (`.pth`) in the published layout.
-        config: `classification` is used; and, for a file, which labels it holds (`embedding`, `model.datatype`).
+        config: `classification` is used; for a file, which labels it holds (`embedding`, `model.datatype`); and whether the table of `data`
+            may name files elsewhere (`model.files_outside_root`).
         output: URL of the classification artifact.
         data: directory or URL of the images, for the report's pictures of cells, or None: a report without.
         model: URL of the model artifact, for the report's loss curve, or None: a report without.
@@ -51,16 +53,17 @@ def classify(
     check_output(output, overwrite)
     table = read_features(features, config)
     trained = trained_model(model) if model else None
-    metadata = pictured(table, data, trained)
+    metadata = pictured(table, data, trained, files_outside_root=config.model.files_outside_root)
     kept = judge.kept_at(output, table, config.classification)
     evaluation = judge.evaluate(table, config.classification, kept)
-    with held(output), ArtifactWriter(output, judge.KIND) as writer:
+    with held(output) as lease, ArtifactWriter(output, judge.KIND) as writer:
         writer.write_text(judge.METRICS, evaluation.metrics_json(table.card))
         evaluation.predictions(table).to_parquet(writer.path(judge.PREDICTIONS), index=False)
         for name, content in judge.fitted_classifiers(table, evaluation, config.classification, kept).items():
             writer.write_bytes(name, content)
         artifacts = {"model": model or table.card.model, "features": features, "classification": output}
         writer.write_text(judge.REPORT, compose_report(table, evaluation, metadata, trained, artifacts))
+        lease.confirm()
     kept.clear()
     return evaluation
 
@@ -105,9 +108,12 @@ def train_classifier(
     backbone = None if wanted.use_pretrained_features else wanted.feature_extractor_state_dict or model
     if processes is None:
         trained = trained_model(backbone, config) if backbone else None
-        with process_group(device) as group, sole_writer(output, partial(check_output, output, overwrite)):
-            resume = f"{output}.checkpoints"
-            training.train_classifier(config, output, group, features=features, data=data, model=trained, resume_directory=resume)
+        check = partial(check_output, output, overwrite)
+        with process_group(device, at_hang=leave) as group, sole_writer(output, check) as lease:
+            training.train_classifier(
+                config, output, group,
+                features=features, data=data, model=trained, resume_directory=f"{output}.checkpoints", lease=lease,
+            )  # fmt: skip
         return output
     check_output(output, overwrite)
     inputs = [word for name, url in (("--features", features), ("--model", backbone)) if url for word in (name, storage.absolute(url))]

@@ -14,7 +14,7 @@ from dino4cells.data.embedded import simulated_cells
 from dino4cells.data.metadata import read_table
 from dino4cells.data.strata import sample_order
 from dino4cells.errors import ConfigError
-from dino4cells.models.artifact import CLASSIFIER, CONFIG, KIND, artifact_of
+from dino4cells.models.artifact import CONFIG, KIND, artifact_of
 
 logger = logging.getLogger(__name__)
 
@@ -63,13 +63,21 @@ def _resolved(source: str, preset: str, overrides: str | Mapping[str, object]) -
     return config
 
 
-def configuration_of(model: str, overrides: Mapping[str, object]) -> Config:
-    """The configuration that a model was trained with, with single keys replaced; the handbook's for a checkpoint that is all there is."""
+def configuration_of(model: str, overrides: Mapping[str, object], *, own: bool = False) -> Config:
+    """The configuration that a model was trained with, with single keys replaced; the handbook's for a checkpoint that is all there is.
+
+    Args:
+        model: URL of the model.
+        overrides: values by key.
+        own: this run has trained it, so that its rules are those of the run's user. Any other model may be somebody else's, and does not
+            say whether a table may name files elsewhere.
+    """
     directory = artifact_of(model)
     if directory is None:
         return load_config(None, overrides=overrides)
-    artifact = open_artifact(directory, KIND, CLASSIFIER)
-    return parse_config(artifact.read_bytes(CONFIG).decode(), where=storage.join(artifact.url, CONFIG), overrides=overrides)
+    artifact = open_artifact(directory, KIND)
+    rules: dict[str, object] = {} if own else {"model.files_outside_root": False}
+    return parse_config(artifact.read_bytes(CONFIG).decode(), where=storage.join(artifact.url, CONFIG), overrides={**rules, **overrides})
 
 
 def overrides_with(

@@ -236,8 +236,8 @@ def test_every_parameter_and_input_carries_a_description(compiled: dict[str, Any
     assert [key for key, text in descriptions.items() if len(text) < 10] == []
 
 
-OF_THE_SDK = {"base_image", "pipelinechannel--image"}
-"""Inputs that the SDK adds to a component whose image is a parameter."""
+OF_THE_SDK = {"base_image", "pipelinechannel--image", "pipelinechannel--cpu", "pipelinechannel--memory"}
+"""Inputs that the SDK adds to a component whose image, cores and memory are parameters."""
 
 
 def test_a_parameter_says_the_same_everywhere_and_the_pipeline_alone_has_defaults(compiled: dict[str, Any]) -> None:
@@ -287,6 +287,15 @@ def test_pods_of_all_steps_are_set_up_by_parameters() -> None:
         assert pod["tolerations"] == [{"tolerationJson": {"componentInputParameter": "tolerations"}}]
         assert pod["nodeSelector"] == {"nodeSelectorJson": {"componentInputParameter": "node_selector"}}
         assert "metadata.labels['pipeline/runid']" in [entry["fieldPath"] for entry in pod["fieldPathAsEnv"]]
+
+
+def test_every_step_asks_for_what_it_may_use_and_no_more(compiled: dict[str, Any]) -> None:
+    for step in ("train", "extract", "classify"):
+        asked = compiled["deploymentSpec"]["executors"][f"exec-{step}"]["container"]["resources"]
+        for kind, parameter in (("Cpu", "cpu"), ("Memory", "memory")):
+            given = f"{{{{$.inputs.parameters['pipelinechannel--{parameter}']}}}}"
+            assert (asked[f"resource{kind}Request"], asked[f"resource{kind}Limit"]) == (given, given)
+            assert parameter in inputs_of(compiled, step)
 
 
 def test_secrets_have_names_by_default_since_pods_that_name_none_are_refused(compiled: dict[str, Any]) -> None:

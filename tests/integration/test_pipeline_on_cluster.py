@@ -21,7 +21,7 @@ from dino4cells import storage
 from dino4cells.artifacts import open_artifact
 from dino4cells.cluster.api import ClusterError
 from dino4cells.cluster.job import Toleration
-from dino4cells.cluster.launchers import JobParameters, Launch, launch_of
+from dino4cells.cluster.launchers import JobParameters, Launch, launch_of, open_store
 from dino4cells.data.simulate import simulate
 from dino4cells.errors import ConfigError
 from dino4cells.events import event_of
@@ -259,6 +259,35 @@ def test_a_secret_in_the_steps_environment_is_not_read_again(step: Cluster, monk
     assert os.environ["AWS_ACCESS_KEY_ID"] == "from-the-environment"
 
 
+@pytest.mark.parametrize("how", ["by itself", "launcher=local"])
+def test_a_step_that_starts_no_job_reaches_the_store_as_well(how: str, step: Cluster) -> None:
+    storage_of_the_run = f"s3://{step.bucket}/{PLACE}"
+    if how == "by itself":  # as classify does
+        open_store(step.uri("extract", "features"), "")
+    else:
+        launched(step, "local")
+    assert os.environ["AWS_ACCESS_KEY_ID"] == "of-the-lab"
+    storage.write_text(f"{storage_of_the_run}/cells/metadata.csv", "file\na.png\n")
+    assert storage.list_files(f"{storage_of_the_run}/cells") == ["metadata.csv"]
+
+
+def test_a_step_that_may_not_look_for_the_store_says_so_and_goes_on(step: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    step.server.forbidden.add(("get", "secrets"))
+    open_store(step.uri("extract", "features"), "")
+    assert "AWS_ACCESS_KEY_ID" not in os.environ
+    assert (
+        "object store: is not found as Kubeflow Pipelines finds it (namespace lab: this account may not get secrets"
+        in capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize("variable", ["AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"])
+def test_a_step_whose_environment_opens_a_store_asks_nobody(variable: str, step: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "given")
+    open_store(step.uri("extract", "features"), "")
+    assert step.server.requests == []
+
+
 def test_parameters_and_settings_make_one_job(step: Cluster) -> None:
     launch = launched(
         step, nodes=3, gpus=2, queue="biology", pull_secret="pull", node_selector={"pool": "gpu"},
@@ -282,7 +311,6 @@ def test_a_step_that_is_stopped_deletes_its_job(s3: Callable[[], str], tmp_path:
         end = time.monotonic() + 60
         while not cluster.started and process.poll() is None and time.monotonic() < end:
             time.sleep(0.1)
-        time.sleep(1)
         os.killpg(process.pid, signal.SIGTERM)
         out, _ = process.communicate(timeout=60)
         assert cluster.started, out

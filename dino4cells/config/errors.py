@@ -15,7 +15,7 @@ _PROBLEMS = {
     "greater_than_equal": "must be at least {ge:g}",
     "greater_than": "must be greater than {gt:g}",
     "less_than_equal": "must be at most {le:g}",
-    "less_than": "must be less than {lt:g}",
+    "less_than": "must be less than {lt:.20g}",
     "int": "must be a whole number",
     "float": "must be a number",
     "finite_number": "must be a finite number",

@@ -94,5 +94,5 @@ def test_a_file_that_is_nested_without_end_is_refused_in_a_sentence() -> None:
 def test_a_seed_that_no_generator_takes_is_refused(key: str, bound: int) -> None:
     section, name = key.split(".")
     assert getattr(load_config(overrides={key: bound - 1}), section).seed == bound - 1
-    with pytest.raises(ConfigError, match=rf"option {section}\.{name} must be below {bound}, not {bound}"):
+    with pytest.raises(ConfigError, match=rf"option {section}\.{name} must be less than {bound}, not {bound}"):
         load_config(overrides={key: bound})

@@ -14,7 +14,7 @@ from dino4cells.data.embedded import simulated_cells
 from dino4cells.data.metadata import read_table
 from dino4cells.data.strata import sample_order
 from dino4cells.errors import ConfigError
-from dino4cells.models.artifact import CONFIG, KIND, artifact_of
+from dino4cells.models.artifact import CLASSIFIER, CONFIG, KIND, artifact_of
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def configuration_of(model: str, overrides: Mapping[str, object], *, own: bool =
     directory = artifact_of(model)
     if directory is None:
         return load_config(None, overrides=overrides)
-    artifact = open_artifact(directory, KIND)
+    artifact = open_artifact(directory, KIND, CLASSIFIER)
     rules: dict[str, object] = {} if own else {"model.files_outside_root": False}
     return parse_config(artifact.read_bytes(CONFIG).decode(), where=storage.join(artifact.url, CONFIG), overrides={**rules, **overrides})
 

@@ -124,8 +124,8 @@ class DINO:
         """One step on views of this process's images, after `seen` samples over all processes.
 
         Its randomness is a function of the seed, the samples and `seen`, so that a resumed run continues exactly. Batches of the
-        processes may differ in size, or be empty, where images could not be read: every image weighs the same. On a GPU the host does
-        not wait for anything.
+        processes may differ in size, or be empty, where images could not be read: every image weighs the same, and without any nothing
+        changes. On a GPU the host does not wait for anything.
 
         Args:
             global_GBCHW: on the device of the group.
@@ -138,8 +138,8 @@ class DINO:
         self.student.train()
         batch = global_GBCHW.shape[1]
         images = start_sum_over_ranks(torch.full((), float(batch), device=self.group.device))
-        if self._normalizes_batches and not batch and not images():
-            return torch.zeros((), device=self.group.device)  # no batch, no statistics: the step is left out
+        if not batch and not images():
+            return torch.zeros((), device=self.group.device)  # no process has an image: the step is left out
 
         with torch.no_grad(), mixed_precision(self.group.device, self._precision):
             teacher_GBK = self.teacher.logits([global_GBCHW])
@@ -147,7 +147,7 @@ class DINO:
 
         self.optimizer.zero_grad(set_to_none=True)
         # DDP takes the plain mean over processes, as if their batches were equal.
-        weight = self.group.world_size / images().clamp(min=1)
+        weight = self.group.world_size / images()
         frozen = seen < self.schedules.frozen
         loss = self._learner.learn(global_GBCHW, local_VBCHW, targets_GBK, weight, train_prototypes=not frozen)
         if frozen:

@@ -46,7 +46,7 @@ class CentringTargets(nn.Module):
         """Wait for the sum over ranks of the last batch, and let the centre take it in."""
         if self._arriving is not None:
             summed, self._arriving = self._arriving(), None
-            self.center.mul_(self.momentum).add_(summed[:-1] / summed[-1].clamp(min=1), alpha=1 - self.momentum)
+            self.center.mul_(self.momentum).add_(summed[:-1] / summed[-1], alpha=1 - self.momentum)
 
 
 class SinkhornTargets(nn.Module):

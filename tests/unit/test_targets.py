@@ -24,15 +24,6 @@ def test_centre_follows_the_mean_of_the_logits_as_the_paper_writes_it() -> None:
         torch.testing.assert_close(targets.center[0], centre)
 
 
-def test_a_batch_without_images_leaves_no_nan_in_the_centre() -> None:
-    targets = CentringTargets(16)
-    targets(teacher_logits(4, 16), 0.04)
-    targets.settle()
-    assert targets(torch.zeros(2, 0, 16), 0.04).shape == (2, 0, 16)
-    targets.settle()
-    assert torch.isfinite(targets.center).all()
-
-
 def as_dinov2_writes_it(logits_NK: torch.Tensor, temperature: float, iterations: int) -> torch.Tensor:
     """DINOv2, loss/dino_clstoken_loss.py, on one process."""
     weights = torch.exp(logits_NK.double() / temperature).T

@@ -27,7 +27,7 @@ from dino4cells.models.artifact import ModelCard, TrainingSummary
 from dino4cells.models.readme import readme
 from dino4cells.progress import Progress
 from dino4cells.training import checkpoint as checkpoints
-from dino4cells.training.distributed import ProcessGroup
+from dino4cells.training.distributed import ProcessGroup, first_decides
 from dino4cells.training.loop import DINO
 from dino4cells.training.resume import RunIdentity
 from dino4cells.training.run import Run
@@ -77,8 +77,11 @@ def fit(
     batch_size = model.batch_size or model.batch_size_per_gpu * group.world_size
     stream = SampleStream(order, model.epochs, batch_size, model.seed, rank=group.rank, world_size=group.world_size)
     schedules = Schedules.from_config(model, len(order), stream.total, batch_size)
-    images = CellImages(source)
-    fingerprint, identity, config = config.fingerprint(), RunIdentity.of(config, metadata, order), with_data_statistics(config, images)
+    images, fingerprint, identity = CellImages(source), config.fingerprint(), RunIdentity.of(config, metadata, order)
+    # An image that one process alone could not read would give each a normalization of its own.
+    config = first_decides(lambda: with_data_statistics(config, images))
+    if isinstance(order, BlockOrder):  # not before: for the statistics images are read here and there
+        images = CellImages(source.buffered(order, group.world_size))
     dino = DINO(config, source.in_channels, schedules, group)
     if group.is_first:
         logger.info("Training in %s.", dino.arithmetic)
@@ -91,9 +94,7 @@ def fit(
     run = Run(dino, replace(stream, start=seen), metadata, log, watch, identity, resume_directory, lease, on_record)
 
     with Progress("train", stream.total, done=seen, enabled=group.is_first) as progress:
-        # Not before the statistics, for which images are read here and there, in no order of blocks.
-        ordered = CellImages(source.buffered(order, group.world_size)) if isinstance(order, BlockOrder) else images
-        run.go(ordered, progress)
+        run.go(images, progress)
     if not log.records:
         raise ConfigError(f"model.epochs: {model.epochs} epochs of {len(order)} images hold no step of {batch_size} images; raise it.")
 

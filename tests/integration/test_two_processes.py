@@ -34,6 +34,7 @@ TOLERANCE = 1e-5
 # Plain gradient descent: AdamW divides by the gradient's size and makes a whole step of the rounding error where it should be zero
 # (the bias of attention's keys).
 SGD = {"optimizer": "sgd", "lr": 0.3, "weight_decay_end": 0.04, "warmup_epochs": 0}
+BY_DATA = {"normalization": {"Normalize": [True, {"mean": "data", "std": "data"}]}}
 # Each batch norm divides rounding errors by a deviation, and there are 23: steps are smaller than SGD's.
 BATCH_NORM = {**SGD, "lr": 0.03, "arch": "xresnet18", "use_bn_in_head": True}
 
@@ -45,7 +46,7 @@ def together(tiny_config: Callable[..., Config], draw_cells: Callable[..., str],
     draw_cells(directory / "data", 24)
     for name, config in {
         "centering": tiny_config(targets="centering", **SGD),
-        "sinkhorn": tiny_config(targets="sinkhorn", freeze_last_layer=1, **SGD),
+        "sinkhorn": tiny_config(BY_DATA, targets="sinkhorn", freeze_last_layer=1, **SGD),
         "unequal": tiny_config(targets="centering", accumulation=2, **SGD),
         "batch-norm": tiny_config(targets="centering", **BATCH_NORM),
         "unequal-batch-norm": tiny_config(targets="centering", **BATCH_NORM),

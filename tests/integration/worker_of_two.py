@@ -12,6 +12,7 @@ from dino4cells.config import load_config
 from dino4cells.data.dataset import CellImages
 from dino4cells.data.metadata import read_metadata
 from dino4cells.data.source import plain_source
+from dino4cells.data.statistics import Moments
 from dino4cells.training.batch_norm import SynchronizedBatchNorm
 from dino4cells.training.distributed import ProcessGroup, gather_from_ranks, process_group
 from dino4cells.training.fit import fit
@@ -57,6 +58,10 @@ def train_unequal(directory: Path, group: ProcessGroup, together: bool, name: st
     return {"losses": torch.stack(losses), "center": network.targets.center, **teacher, **network.student.state_dict()}
 
 
+def refused(*given: object) -> Moments:
+    raise AssertionError("the data were measured by the second process too, which may come to other numbers")
+
+
 def main() -> None:
     """Everything that needs two processes, since starting them costs more than what they do."""
     directory = Path(sys.argv[1])
@@ -80,6 +85,8 @@ def main() -> None:
         if group.is_first:
             torch.save(results, directory / "results.pt")
         metadata = read_metadata(str(directory / "data"))
+        if not group.is_first:
+            Moments.of = refused  # type: ignore[method-assign]
         for name in ("centering", "sinkhorn", "batch-norm"):
             config, output = load_config(str(directory / f"{name}.yaml")), str(directory / f"{name}-2")
             fit(config, metadata, output, group, resume_directory=f"{output}.checkpoints")

@@ -14,8 +14,6 @@ import torch
 from benchmarks.measuring import Row
 
 ROUNDS, SECONDS = 5, 4.0
-HEAD = "| what | over | from | to | cost, from | to | exponent | explained | |"
-RULE = "| --- | --- | --: | --: | --: | --: | --: | --: | --- |"
 
 
 @dataclass(frozen=True)

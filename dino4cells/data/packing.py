@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 import dino4cells
 from dino4cells import storage
-from dino4cells.artifacts import ArtifactWriter, is_complete
+from dino4cells.artifacts import ArtifactWriter, finished_already, is_complete
 from dino4cells.data.layout import Layout
 from dino4cells.data.metadata import CHANNELS_FILE, METADATA_FILE, Metadata
 from dino4cells.data.processes import in_processes, processes_for
@@ -76,7 +76,7 @@ def pack(
     if metadata.shards is not None:
         raise DataError(f"{metadata.source}: its images are packed already; give the table of the files of their own.")
     if is_complete(output) and not overwrite:
-        raise ArtifactError(f"{output}: holds a finished result already; choose another output, or pass --overwrite to replace it.")
+        raise finished_already(output)
     storage.check_writable(output)
     stored = StoredImages.of(metadata, names)
     place = f"{output.rstrip('/')}.packing"

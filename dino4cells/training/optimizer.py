@@ -31,9 +31,11 @@ class LARS(torch.optim.Optimizer):
                     weight, change = parameter.norm(), update.norm()
                     ratio = torch.where((weight > 0) & (change > 0), group["trust"] * weight / change, torch.ones_like(weight))
                     update = update * ratio
-                velocity = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
-                velocity.mul_(group["momentum"]).add_(update)
-                parameter.add_(velocity, alpha=-group["lr"])
+                state = self.state[parameter]
+                if not state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                state["momentum"].mul_(group["momentum"]).add_(update)
+                parameter.add_(state["momentum"], alpha=-group["lr"])
 
 
 def build_optimizer(student: nn.Module, config: ModelConfig) -> torch.optim.Optimizer:

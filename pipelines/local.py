@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -14,8 +15,16 @@ from pathlib import Path
 
 from dino4cells.cluster.reason import REASON_FILE, Reason
 from dino4cells.errors import JobFailed
-from dino4cells.events import LOG, Style, style_of
+from dino4cells.events import LOG, Style, line_of, style_of
 from dino4cells.progress import Relay
+
+# What the SDK prints of its own, among the lines of the steps.
+_OF_THE_SDK = re.compile(r"\s*\d\d:\d\d:\d\d\.\d+ - (?P<level>[A-Z]+) - (?P<message>.*)")
+_RULE = re.compile("-{20,}")
+_COLOUR = re.compile(r"\x1b\[\d*m")
+_STARTS = re.compile("Executing task '(.*)'")
+_INDENT = " " * 4
+"""What the SDK puts before each line of a step."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +57,15 @@ def run_locally(root: Path, arguments: dict[str, object]) -> LocalRun:
         # What the steps say is written by `Relay` as this process writes.
         style = Style.QUIET if style_of(sys.stderr) is Style.QUIET else Style.JSON
         try:
-            # The SDK takes an image that is not named after Python for another program.
+            # The SDK takes an image that is not named after Python for another program, and tells of every limit of a pod that none is here.
             warnings.filterwarnings("ignore", message="You may be attemping to run a task that uses custom", category=RuntimeWarning)
+            warnings.filterwarnings("ignore", message="Task '.*': settings .* have no effect", category=UserWarning)
+            # And it has no pods, whose cores and memory it could limit.
+            ignored = r"Task '\w+': settings .* have no effect in the current local runner"
+            warnings.filterwarnings("ignore", message=ignored, category=UserWarning)
             with (
                 Relay(sys.stdout) as relay,
-                contextlib.redirect_stdout(_WithoutExecutorInput(relay)),
+                contextlib.redirect_stdout(_StepsAlone(relay)),
                 _environment({REASON_FILE: str(reason), LOG: style.value}),
             ):
                 run = dino4cells_pipeline(**arguments)
@@ -77,21 +90,39 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-class _WithoutExecutorInput(io.TextIOBase):
-    """Passes lines on, but not the SDK's own about how it calls a step: some forty lines of JSON before the first line of the step."""
+class _StepsAlone(io.TextIOBase):
+    """Passes on what the steps say, what goes wrong, and which step begins.
+
+    Not the SDK's own account: how it calls a step, in some forty lines of JSON, and what the step's artifacts are.
+    """
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
         self._line = ""
-        self._inside = False
+        self._in_input = self._in_outputs = False
+        self._steps = 0
 
     def write(self, text: str) -> int:
         *lines, self._line = (self._line + text).split("\n")
         for line in lines:
-            if "[KFP Executor" in line:
-                self._inside = "Got executor_input:" in line
-            elif self._inside:
-                self._inside = line.strip() != "}" or len(line) - len(line.lstrip()) > 4
-            else:
-                self._relay.line(line)
+            self._take(line)
         return len(text)
+
+    def _take(self, line: str) -> None:
+        plain = _COLOUR.sub("", line)
+        said = _OF_THE_SDK.match(plain)
+        if "[KFP Executor" in line:
+            self._in_input = "Got executor_input:" in line
+        elif self._in_input:
+            self._in_input = line.strip() != "}" or len(line) - len(line.lstrip()) > len(_INDENT)
+        elif said:
+            self._in_outputs = said["message"].endswith("outputs:")
+            if starts := _STARTS.fullmatch(said["message"]):
+                self._steps += 1
+                self._relay.line(line_of("info", message=f"Step {self._steps}: {starts[1]}"))
+            elif said["level"] != "INFO":
+                self._relay.line(said["message"])
+        elif _RULE.fullmatch(plain):
+            self._in_outputs = False
+        elif line.strip() and not self._in_outputs:
+            self._relay.line(line.removeprefix(_INDENT))

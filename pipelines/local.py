@@ -57,12 +57,9 @@ def run_locally(root: Path, arguments: dict[str, object]) -> LocalRun:
         # What the steps say is written by `Relay` as this process writes.
         style = Style.QUIET if style_of(sys.stderr) is Style.QUIET else Style.JSON
         try:
-            # The SDK takes an image that is not named after Python for another program, and tells of every limit of a pod that none is here.
+            # The SDK takes an image that is not named after Python for another program, and says that here are no pods to limit.
             warnings.filterwarnings("ignore", message="You may be attemping to run a task that uses custom", category=RuntimeWarning)
-            warnings.filterwarnings("ignore", message="Task '.*': settings .* have no effect", category=UserWarning)
-            # And it has no pods, whose cores and memory it could limit.
-            ignored = r"Task '\w+': settings .* have no effect in the current local runner"
-            warnings.filterwarnings("ignore", message=ignored, category=UserWarning)
+            warnings.filterwarnings("ignore", message=r"Task '\w+': settings .* have no effect", category=UserWarning)
             with (
                 Relay(sys.stdout) as relay,
                 contextlib.redirect_stdout(_StepsAlone(relay)),

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ from tests.tally import Tally
 
 JOB = JobSpec("train", "dino4cells.training", nodes=2, image="registry.example/dino4cells:0.1.0")
 POD = LauncherPod("step", "uid-of-the-step")
-STORE = encoded(accesskey="of-the-lab", secretkey="never-shown", endpoint="http://127.0.0.1:9")
+STORE = encoded(**{"accesskey": "of-the-lab", "secretkey": "never-shown", "endpoint": "http://127.0.0.1:9", "ca.crt": "PEM"})
+OPENING = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE")
+AUTHORITY = "authority: {secret: dino4cells-store}"
 
 
 @contextlib.contextmanager
@@ -126,12 +129,14 @@ def step_finds_its_store(server: KubernetesServer, patch: pytest.MonkeyPatch, pa
     server.pods["step"] = {"metadata": {"name": "step", "labels": {}}, "spec": {"containers": [], "serviceAccountName": "launcher"}}
     for name, value in {"NAMESPACE": NAMESPACE, "POD": "step", "POD_UID": POD.uid, "RUN": "run-1"}.items():
         patch.setenv(f"DINO4CELLS_{name}", value)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"):
-        patch.delenv(name, raising=False)
-    asked = JobParameters(image=JOB.image, secret=parameter)
+    for name in OPENING:
+        patch.setenv(name, "")  # so that what stands there now comes back in the end
+        patch.delenv(name)
+    asked = JobParameters(image=JOB.image, secret=parameter, settings=AUTHORITY)
     launch_of("pytorchjob", "minio://lab/v2/artifacts/p/run-1/train/uuid/model", "/nowhere", asked)
+    assert Path(os.environ["AWS_CA_BUNDLE"]).read_text() == "PEM"
     # It is left in the environment for the work of the step; not here.
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"):
+    for name in OPENING:
         patch.setenv(name, "")
 
 

@@ -53,6 +53,9 @@ def test_every_object_is_one_that_kubernetes_takes(place: Path) -> None:
 
     assert set(objects) == {"ServiceAccount", "Role", "RoleBinding", "NetworkPolicy", "ConfigMap", "PyTorchJob"}
     for kind, document in objects.items():
+        assert document["metadata"]["labels"]["app.kubernetes.io/name"] == "dino4cells", (
+            "so that all of it is found, and deleted, by one label"
+        )
         if kind != "PyTorchJob":
             kubernetes_validate.validate(document, KUBERNETES, strict=True)
 

@@ -13,10 +13,12 @@ import dino4cells
 from dino4cells import storage
 from dino4cells.classify.assembly import Assembly, on_features, on_images
 from dino4cells.classify.classifier import ClassifierCard
-from dino4cells.classify.head_training import HeadTraining, Progressed, ResumePlace, predict
+from dino4cells.classify.head_training import HeadTraining
 from dino4cells.classify.heads import HeadKind
 from dino4cells.classify.judgement import judge, temperatures_of
+from dino4cells.classify.logits import logits_of
 from dino4cells.classify.results import write
+from dino4cells.classify.resume import Progressed, ResumePlace
 from dino4cells.config import Config
 from dino4cells.lease import Lease
 from dino4cells.models.artifact import TrainedModel
@@ -65,7 +67,7 @@ def train_classifier(
         progressed, epoch_length = training.run(place), len(training.order)
     seconds = time.monotonic() - started
     classes = len(run.task.classes)
-    logits = {name: predict(run.classifier, part.labelled.inputs, classes, group, run.precision) for name, part in run.parts.items()}
+    logits = {name: logits_of(run.classifier, part.labelled.inputs, classes, group, run.precision) for name, part in run.parts.items()}
     card = ClassifierCard(
         classes=run.task.classes,
         several=run.task.several,

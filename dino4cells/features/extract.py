@@ -26,12 +26,12 @@ from dino4cells.data.metadata import Metadata
 from dino4cells.data.source import ImageSource, source_for_model
 from dino4cells.errors import ConfigError
 from dino4cells.features import store
+from dino4cells.features.card import FEATURE, UNTRAINED, FeaturesCard
 from dino4cells.features.embedding import arithmetic
 from dino4cells.features.grouping import InOrder, Values
 from dino4cells.features.part_writer import MetadataColumns, PartWriter
 from dino4cells.features.parts import Batches, FinishedPart, Plan, Rows, Unfinished, fingerprint_of, identity_of, shared
 from dino4cells.features.shown import ShownChannels
-from dino4cells.features.store import FeaturesCard
 from dino4cells.features.tokens import TokenChoice
 from dino4cells.features.values import CellValues
 from dino4cells.lease import Lease
@@ -217,11 +217,11 @@ def _write(
     """The files of a part, and how many of its rows have no features."""
     failed, files = 0, [directory / store.part_name(rows.number)]
     with ExitStack() as stack:
-        features = stack.enter_context(PartWriter(files[0], described, _names(store.FEATURE, cells.dim)))
+        features = stack.enter_context(PartWriter(files[0], described, _names(FEATURE, cells.dim)))
         baselines = None
         if len(cells.networks) > 1:
             files.append(directory / store.baseline_name(rows.number))
-            names = [*_names(store.UNTRAINED, cells.dim), *cells.intensities]
+            names = [*_names(UNTRAINED, cells.dim), *cells.intensities]
             baselines = stack.enter_context(PartWriter(files[1], None, names))
         for done in values:
             reasons = dict(done.failures)

@@ -16,8 +16,6 @@ import torch
 from training_alone import ALONE, run
 
 from dino4cells import steps
-from dino4cells.cluster.job import Processes
-from dino4cells.cluster.local import LocalLauncher
 from dino4cells.config import Config
 from dino4cells.data.dataset import Batch, CellImages
 from dino4cells.data.metadata import read_metadata
@@ -282,19 +280,6 @@ def test_a_resumed_run_of_drawn_samples_equals_an_uninterrupted_one(
     # The first record is made after one step of four images; warm-up lasts an epoch, which is shorter than the table.
     assert one["log"][0]["epoch"] == pytest.approx(4 / epoch, abs=1e-4)
     assert max(record["lr"] for record in one["log"]) == one["log"][epoch // 4 - 1]["lr"]
-
-
-def test_two_processes_draw_what_one_draws(tiny_config: MakeConfig, field_cells: str, tmp_path: Path) -> None:
-    # Plain gradient descent, as in `test_two_processes`, where rounding errors stay small.
-    settings = {"optimizer": "sgd", "lr": 0.3, "weight_decay_end": 0.04, "warmup_epochs": 0, "batch_size": 4}
-    config = tiny_config(**settings, datatype="HPABalanced", sample_single_cells=True)
-    steps.train(config, data=field_cells, output=str(tmp_path / "one"))
-    steps.train(config, data=field_cells, output=str(tmp_path / "two"), processes=Processes(LocalLauncher(), per_node=2))
-
-    one, two = (final_state(tmp_path / name) for name in ("one", "two"))
-    assert [record["loss"] for record in two["log"]] == pytest.approx([record["loss"] for record in one["log"]], abs=1e-5)
-    for name, value in one["teacher"].items():
-        torch.testing.assert_close(two["teacher"][name], value, rtol=0, atol=1e-5)
 
 
 def test_a_row_that_is_drawn_twice_is_seen_in_other_views(tiny_config: MakeConfig, cells: str) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import safetensors.torch
 import torch
@@ -25,7 +26,7 @@ from dino4cells.training.targets import CentringTargets, SinkhornTargets
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # the worker is a module of its own, for torchrun too
-from worker_of_two import normalize, teacher_logits, train_unequal  # noqa: E402
+from worker_of_two import RUNS, normalize, table_of, teacher_logits, train_unequal  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch is built without gloo")
 ALONE = ProcessGroup(0, 1, 0, torch.device("cpu"))
@@ -43,12 +44,14 @@ BATCH_NORM = {**SGD, "lr": 0.03, "arch": "xresnet18", "use_bn_in_head": True}
 def together(tiny_config: Callable[..., Config], draw_cells: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory in which two processes have done all that `worker_of_two` does."""
     directory = tmp_path_factory.mktemp("together")
-    draw_cells(directory / "data", 24)
+    frame = pd.read_csv(f"{draw_cells(directory / 'data', 24)}/metadata.csv")
+    frame.assign(protein_location=["cytosol"] * 18 + ["nucleus"] * 6).to_csv(table_of(directory, "drawn"), index=False)
     for name, config in {
         "centering": tiny_config(targets="centering", **SGD),
         "sinkhorn": tiny_config(BY_DATA, targets="sinkhorn", freeze_last_layer=1, **SGD),
         "unequal": tiny_config(targets="centering", accumulation=2, **SGD),
         "batch-norm": tiny_config(targets="centering", **BATCH_NORM),
+        "drawn": tiny_config(**{**SGD, "lr": 0.6}, batch_size=4, datatype="HPABalanced", sample_single_cells=True),
         "unequal-batch-norm": tiny_config(targets="centering", **BATCH_NORM),
     }.items():
         (directory / f"{name}.yaml").write_text(config.to_yaml())
@@ -94,10 +97,10 @@ def test_batch_norm_over_two_processes_is_that_of_the_whole_batch(first: int, re
         torch.testing.assert_close(one[name], whole[name], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("run", ["centering", "sinkhorn", "batch-norm"])
+@pytest.mark.parametrize("run", RUNS)
 def test_two_processes_with_half_the_batch_train_the_same_network_as_one_with_the_whole(run: str, together: Path) -> None:
     alone = together / f"{run}-1"
-    steps.train(load_config(str(together / f"{run}.yaml")), data=str(together / "data"), output=str(alone))
+    steps.train(load_config(str(together / f"{run}.yaml")), data=table_of(together, run), output=str(alone))
     one, two = (torch.load(directory / "checkpoint.pth", weights_only=False) for directory in (alone, together / f"{run}-2"))
     start = load_model(str(alone)).untrained().state_dict()
     for network in ("teacher", "student", "dino_loss"):

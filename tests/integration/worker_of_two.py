@@ -24,6 +24,14 @@ from dino4cells.training.targets import CentringTargets, SinkhornTargets
 UNEQUAL = ((range(0, 5), range(5, 8)), (range(8, 12), range(0)), (range(12, 13), range(13, 20)))
 
 
+RUNS = ("centering", "sinkhorn", "batch-norm", "drawn")
+
+
+def table_of(directory: Path, run: str) -> str:
+    """The table of cells that a run trains on."""
+    return str(directory / "data" / ("classes.csv" if run == "drawn" else "metadata.csv"))
+
+
 def teacher_logits(step: int, batch: int = 7, prototypes: int = 32) -> torch.Tensor:
     """The same whole batch of logits in every process."""
     return torch.rand(2, batch, prototypes, generator=torch.Generator().manual_seed(step)) * 2 - 1
@@ -84,12 +92,11 @@ def main() -> None:
         )
         if group.is_first:
             torch.save(results, directory / "results.pt")
-        metadata = read_metadata(str(directory / "data"))
         if not group.is_first:
             Moments.of = refused  # type: ignore[method-assign]
-        for name in ("centering", "sinkhorn", "batch-norm"):
+        for name in RUNS:
             config, output = load_config(str(directory / f"{name}.yaml")), str(directory / f"{name}-2")
-            fit(config, metadata, output, group, resume_directory=f"{output}.checkpoints")
+            fit(config, read_metadata(table_of(directory, name)), output, group, resume_directory=f"{output}.checkpoints")
 
 
 if __name__ == "__main__":

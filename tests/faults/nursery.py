@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from dino4cells.cluster.job import JobSpec
+from dino4cells.errors import JobFailed
 from tests.faults.served import Served
 
 PLACES = (
@@ -76,6 +79,35 @@ class Nursery:
         notes.mkdir(parents=True, exist_ok=True)
         codes = self._served.ask((work, str(notes), dict(arguments), dict(kill or {}), processes, dict(os.environ)))
         return [_ended(notes / str(rank), code) for rank, code in enumerate(codes)]
+
+
+@dataclass
+class NurseryLauncher:
+    """Starts the processes of a job as torchrun does, but from the nursery.
+
+    Attributes:
+        notes: a directory for what the processes note.
+        kill: as `Nursery.run` takes it, of the next job.
+        ended: how the processes of the last job ended.
+    """
+
+    nursery: Nursery
+    notes: Path
+    kill: dict[int, int] = field(default_factory=dict)
+    ended: list[Ended] = field(default_factory=list)
+
+    def run(self, job: JobSpec) -> None:
+        """Return when the job has succeeded."""
+        arguments = {"module": job.module, "words": job.arguments}
+        self.ended = self.nursery.run(_run_module, arguments, self.notes, kill=self.kill, processes=job.processes_per_node)
+        if not all(process.complete for process in self.ended):
+            raise JobFailed(f"{job.name}: a process has ended")
+
+
+def _run_module(module: str, words: Sequence[str]) -> None:
+    """As `python -m module words`."""
+    sys.argv = [module, *words]
+    importlib.import_module(f"{module}.__main__").main()
 
 
 def _ended(notes: Path, code: int) -> Ended:

@@ -14,11 +14,12 @@ import pytest
 
 from dino4cells import steps, storage
 from dino4cells.artifacts import is_complete, open_artifact
+from dino4cells.cluster.job import Processes
 from dino4cells.config import Config
-from dino4cells.errors import ArtifactError
+from dino4cells.errors import ArtifactError, JobFailed
 from dino4cells.features.parts import UNFINISHED, FinishedPart, Unfinished
 from dino4cells.lease import Holder, LeaseLost, lease_url
-from tests.faults.nursery import Nursery
+from tests.faults.nursery import Nursery, NurseryLauncher
 from tests.faults.test_training_lease import elsewhere
 from tests.tally import Tally
 
@@ -217,3 +218,36 @@ def test_an_extraction_whose_output_another_one_took_keeps_no_part_more_and_puts
     assert len(kept) == parts
     assert {file.split("/")[0] for file in storage.list_files(output)} == {UNFINISHED}
     assert Holder.read(storage.read_text(lease_url(output))).owner == "other"  # whose it stays
+
+
+def test_two_processes_predict_what_one_does_and_go_on_where_they_were_killed(
+    nursery: Nursery, arguments: dict[str, Any], tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    learn = ("train_cell_type", "train_feature_extractor")
+    config = tiny_config(
+        {
+            **{f"classification.{key}": True for key in learn},
+            **{"classification.use_pretrained_features": False, "classification.label": "protein_location", "classification.epochs": 1},
+            **{"embedding.rows_per_part": 6, "embedding.batch_size": 4, "model.max_bad_images": 0.1},
+        }
+    )
+    data, network, output = arguments["data"], str(tmp_path / "network"), str(tmp_path / "killed")
+    steps.train_classifier(config, data=data, output=network)
+    steps.predict(network, data=data, output=str(tmp_path / "one"))
+    launcher = NurseryLauncher(nursery, tmp_path / "notes")
+    processes = Processes(launcher, per_node=2)
+    assert steps.predict(network, data=data, output=str(tmp_path / "two"), processes=processes).failed_rows == 1
+    assert sorted(row for process in launcher.ended for row in process.rows) == [*range(ROWS)]
+    places = launcher.ended[1].places
+    launcher.kill = {1: len(places) - places[::-1].index("__exit__")}  # when its last part is written
+    with pytest.raises(JobFailed):
+        steps.predict(network, data=data, output=output, processes=processes)
+    kept = finished_rows(f"{output}.features")
+    assert 0 < len(kept) < ROWS
+    launcher.kill = {}
+    steps.predict(network, data=data, output=output, processes=processes)
+    assert sorted(row for process in launcher.ended for row in process.rows) == sorted({*range(ROWS)} - kept)
+    one, *others = (pd.read_parquet(tmp_path / name / "predictions.parquet") for name in ("one", "two", "killed"))
+    for other in others:
+        pd.testing.assert_frame_equal(other, one, atol=1e-5)
+    assert not list(tmp_path.glob("*.features"))

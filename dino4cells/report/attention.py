@@ -51,11 +51,13 @@ class AttentionExamples:
         channels: what the network is given.
         by_class: class → attention.
         absence: a sentence that says why there are none, or "".
+        left_out: number of classes beyond those that are shown.
     """
 
     channels: tuple[str, ...] = ()
     by_class: Mapping[str, Attention] = field(default_factory=dict)
     absence: str = ""
+    left_out: int = 0
 
 
 def attention_examples(model: TrainedModel | None, metadata: Metadata | None, chosen: Mapping[str, Sequence[int]]) -> AttentionExamples:
@@ -91,7 +93,9 @@ def _attention_on(model: TrainedModel, metadata: Metadata, chosen: Mapping[str, 
         return AttentionExamples(absence="There are no attention maps: none of the example cells can be read.")
     channels = tuple(source.kept_channels[position] for position in given)
     count = len(next(iter(found.values())).view_CHW)
-    return AttentionExamples(channels if len(channels) == count else tuple(f"channel {number + 1}" for number in range(count)), found)
+    if len(channels) != count:
+        channels = tuple(f"channel {number + 1}" for number in range(count))
+    return AttentionExamples(channels, found, left_out=max(0, len(chosen) - MOST_CLASSES))
 
 
 def attention_section(found: AttentionExamples) -> str:
@@ -122,11 +126,13 @@ def attention_section(found: AttentionExamples) -> str:
         heads += f"<tr><th scope=row><bdi>{escape(name)}</bdi></th>{each}</tr>"
     count = len(next(iter(examples.values())).maps_NHW)
     columns = "".join(f"<th scope=col>head {number + 1}</th>" for number in range(count))
+    several_heads = f", mean of {count} heads" if count > 1 else ""
+    rest = f" {found.left_out:,} more classes are not shown." if found.left_out else ""
     return (
         "<h2>Where the network looks</h2>\n"
-        f'<p class="quiet">The attention of the class token in the last block on one cell of each class, mean of {count} heads: yellow '
-        "where it looks most. The channels are bright where it looks, dark elsewhere; a patch counts for all channels at once. Attention "
-        "shows what is looked at, not what decides.</p>\n"
+        f'<p class="quiet">One cell of each class, and yellow where the network looks most (the attention of the class token in the last '
+        f"block{several_heads}). The channels are bright where it looks, dark elsewhere; a patch counts for all channels at once. "
+        f"Attention shows what is looked at, not what decides.{rest}</p>\n"
         + _table("Attention over the channels", head, body)
         + f"<details><summary>Head by head</summary>{_table('Attention head by head', f'<th></th>{columns}', heads)}</details>\n"
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from dino4cells.report.palette import channel_colours
+from dino4cells.report.palette import channel_colours, shown_together
 
 
 def stretch_limits(images: Iterable[np.ndarray], channels: Sequence[str]) -> np.ndarray:
@@ -32,5 +32,6 @@ def stretch(image: np.ndarray, limits: np.ndarray) -> np.ndarray:
 
 
 def merge(stretched: np.ndarray, channels: Sequence[str]) -> np.ndarray:
-    """(H, W, 3) float in 0..1: the channels in their colours, added as light adds."""
-    return np.asarray(np.clip(np.einsum("chw,ck->hwk", stretched, np.asarray(channel_colours(channels))), 0, 1))
+    """(H, W, 3) float in 0..1: the channels that are shown together, in their colours, added as light adds."""
+    colours = np.asarray(channel_colours(channels)) * np.asarray(shown_together(channels))[:, None]
+    return np.asarray(np.clip(np.einsum("chw,ck->hwk", stretched, colours), 0, 1))

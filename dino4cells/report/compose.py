@@ -18,6 +18,7 @@ from dino4cells.report.attention import attention_examples
 from dino4cells.report.cell_map import map_cells
 from dino4cells.report.data import ReportData
 from dino4cells.report.examples import cell_pictures, draw_examples, example_reader, read_examples
+from dino4cells.report.labels import NOT_JUDGED
 from dino4cells.report.page import render_report
 
 
@@ -78,9 +79,9 @@ def _described(table: Features, evaluation: Evaluation) -> pd.DataFrame:
     frame[evaluation.label] = evaluation.labels
     for result in list(evaluation.results[TRAINED].values())[:1]:
         judged = result.predictions != ""
-        frame[f"predicted ({result.name})"] = np.where(judged, result.predictions, "not judged")
+        frame[f"predicted ({result.name})"] = np.where(judged, result.predictions, NOT_JUDGED)
         right = np.where(result.predictions == evaluation.labels, "right", "wrong")
-        frame[f"prediction ({result.name})"] = np.where(judged, right, "not judged")
+        frame[f"prediction ({result.name})"] = np.where(judged, right, NOT_JUDGED)
     return frame
 
 

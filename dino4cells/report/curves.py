@@ -23,19 +23,26 @@ FEW = 25  # points that are marked one by one
 SMOOTHED_FROM = 40  # points that a running mean is worth
 
 
-def loss_curve(records: Records, plateau: float | None = None) -> bytes:
+def loss_caption(plateau: float | None) -> str:
+    """What a curve of the loss says, for those who do not train networks every day."""
+    rule = "" if plateau is None else "; a curve that stays on the dashed line has learned nothing"
+    return f"Lower: from one view of a cell the network tells better what it sees in another{rule}."
+
+
+def loss_curve(records: Records, plateau: float | None = None, *, speed: bool = True) -> bytes:
     """SVG of the loss, and below it of the speed, over the epochs.
 
     Args:
         records: Logged steps.
         plateau: Loss of uniform outputs, ln(out_dim): as long as the curve lies there, nothing has been learned.
+        speed: Whether to draw the speed, where it was logged.
     """
-    speed = _series(records, "images_per_second")
-    figure = new_figure(9.0, 3.9 if len(speed) else 2.9)
-    rows = figure.subplots(2 if len(speed) else 1, 1, sharex=True, squeeze=False, height_ratios=[3, 1] if len(speed) else [1])[:, 0]
+    rates = _series(records if speed else (), "images_per_second")
+    figure = new_figure(9.0, 3.9 if len(rates) else 2.9)
+    rows = figure.subplots(2 if len(rates) else 1, 1, sharex=True, squeeze=False, height_ratios=[3, 1] if len(rates) else [1])[:, 0]
     _draw_loss(rows[0], _series(records, "loss"), plateau)
-    if len(speed):
-        _draw_speed(rows[1], speed)
+    if len(rates):
+        _draw_speed(rows[1], rates)
     samples = records[-1].get("samples") if records else None
     rows[-1].set_xlabel("epoch" if samples is None else f"epoch ({samples:,.0f} images seen at the end)", color=INK)
     return save(figure, "svg")

@@ -83,7 +83,7 @@ function mapDots({ figure, view, source, rings, x, y }) {
 
   const canvas = element("canvas", { id: "map-dots", "aria-hidden": "true" }), paint = dotsOn(canvas);
   figure.prepend(canvas);
-  let coloured = null, waiting = false, onPaper = false;
+  let coloured = null, waiting = false;
 
   const left = (value) => ((value - plot.x_range.start) / (plot.x_range.end - plot.x_range.start)) * canvas.width;
   const top = (value) => ((plot.y_range.end - value) / (plot.y_range.end - plot.y_range.start)) * canvas.height;
@@ -92,23 +92,24 @@ function mapDots({ figure, view, source, rings, x, y }) {
   function repaint() {
     if (waiting) return;
     waiting = true;
+    document.documentElement.dataset.map = "waiting";
     requestAnimationFrame(() => { waiting = false; paintAll(); });
   }
 
   function paintAll() {
-    const place = view.frame.bbox;
-    if (!place.width || !place.height) return;  // not shown now
+    const place = view.frame.bbox, shown = place.width > 0 && place.height > 0;
+    document.documentElement.dataset.map = shown ? "drawn" : "hidden";
+    if (!shown) return;  // Bokeh tells when it has a size again
     for (const side of ["left", "top", "width", "height"]) canvas.style[side] = `${place[side]}px`;
     Object.assign(canvas, { width: Math.round(place.width * fine()), height: Math.round(place.height * fine()) });
     const selected = source.selected.indices, chosen = new Uint8Array(x.length);
     for (const cell of selected) chosen[cell] = 1;
     const layers = [{ holds: (cell) => !chosen[cell], opacity: 0.12 }, { holds: (cell) => chosen[cell], opacity: 1 }];
     paint({
-      ...coloured, x: x.map(left), y: y.map(top), diameter: size * fine(),
+      kinds: coloured.kinds, looks: coloured.looks(), x: x.map(left), y: y.map(top), diameter: size * fine(),
       layers: selected.length ? layers : [{ holds: () => true, opacity: 0.8 }],
     });
-    if (onPaper) drawForPaper();
-    document.documentElement.dataset.map = "drawn";
+    if (printing) drawForPaper();
   }
 
   // On paper the map has another width, which Bokeh does not follow: the rings are drawn among the dots, and the style hides Bokeh's.
@@ -130,8 +131,9 @@ function mapDots({ figure, view, source, rings, x, y }) {
   for (const range of [plot.x_range, plot.y_range]) range.change.connect(repaint);
   for (const length of [plot.properties.inner_width, plot.properties.inner_height]) length.change.connect(repaint);
   window.addEventListener("resize", repaint);  // which is also how a browser tells of another zoom of the page
-  window.addEventListener("beforeprint", () => { onPaper = true; paintAll(); });  // what waits for the next picture comes too late
-  window.addEventListener("afterprint", () => { onPaper = false; repaint(); });
+  window.addEventListener("beforeprint", paintAll);  // what waits for the next picture comes too late
+  window.addEventListener("afterprint", repaint);
+  darkScreen.addEventListener("change", repaint);
 
   return { paintIn: (looks) => { coloured = looks; repaint(); }, repaint };
 }

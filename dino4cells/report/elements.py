@@ -12,6 +12,7 @@ from hashlib import sha256
 from dino4cells.report.style import CSS
 from dino4cells.report.text import escape
 
+PAGE = 600  # CSS pixels: what is wider is scrolled on many screens, and so must be reached by keyboard
 HEADING = re.compile(r"<h2>(.*?)</h2>", re.DOTALL)
 
 
@@ -30,14 +31,14 @@ class Fact:
     more: str = ""
 
 
-def document(title: str, sections: Iterable[str], footer: str = "", scripts: Sequence[str] = ()) -> str:
+def document(title: str, sections: Iterable[str], footer: str, scripts: Sequence[str]) -> str:
     """The whole page as HTML; empty sections are left out. Sections are markup, title and footer are text.
 
     The browser itself is told that nothing may be loaded from elsewhere, and that these scripts alone may run.
     """
     run = [script.replace("</script", "<\\/script") for script in scripts]
     allowed = " ".join(f"'sha256-{b64encode(sha256(script.encode()).digest()).decode('ascii')}'" for script in run)
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'" + (f"; script-src {allowed}" if run else "")
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -58,7 +59,7 @@ def _with_contents(sections: Sequence[str]) -> str:
     for number, section in enumerate(sections):
         headings = HEADING.findall(section)
         links += [f'<a href="#part-{number}">{heading}</a>' for heading in headings[:1]]
-        parts.append(f'<section id="part-{number}">\n{section}\n</section>' if headings else section)
+        parts.append(f'<section id="part-{number}" tabindex="-1">\n{section}\n</section>' if headings else section)
     if len(links) > 2:
         parts.insert(1, f'<nav class="contents" aria-label="Contents">{" ".join(links)}</nav>')
     return "\n".join(parts)
@@ -91,9 +92,10 @@ def plot(
         narrowest: CSS pixels at least.
     """
     style = f' style="max-width:{width}px; min-width:{min(width, narrowest)}px"' if width else ""
+    scrolled = f' tabindex="0" role="region" aria-label="{escape(alternative)}"' if narrowest > PAGE else ""
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return (
-        f'<figure class="plot{" wide" if wide else ""}"><div class="scroll"><img{style} src="{_data_url(picture, kind)}" '
+        f'<figure class="plot{" wide" if wide else ""}"><div class="scroll"{scrolled}><img{style} src="{_data_url(picture, kind)}" '
         f'alt="{escape(alternative)}"></div>{below}</figure>'
     )
 
@@ -106,13 +108,14 @@ def image(picture: bytes, kind: str, alternative: str, width: int) -> str:
 def fact_table(rows: Mapping[str, str], *, code: bool = False) -> str:
     """What beside its value, a row each; values that are code or addresses are set as such. "" without rows."""
     cells = {what: f"<code>{escape(value)}</code>" if code else escape(value) for what, value in rows.items()}
-    body = "".join(f"<tr><td>{escape(what)}</td><td>{cell}</td></tr>" for what, cell in cells.items())
+    body = "".join(f"<tr><th scope=row>{escape(what)}</th><td>{cell}</td></tr>" for what, cell in cells.items())
     return f'<div class="scroll"><table class="where">{body}</table></div>\n' if body else ""
 
 
 def folded(title: str, text: str) -> str:
     """Long text such as a configuration, shown when it is asked for; "" without text."""
-    return f"<details><summary>{escape(title)}</summary><pre>{escape(text)}</pre></details>" if text else ""
+    lines = "\n".join(escape(line) for line in text.split("\n"))
+    return f"<details><summary>{escape(title)}</summary><pre>{lines}</pre></details>" if text else ""
 
 
 def number_of_cells(count: int) -> str:

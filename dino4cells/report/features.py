@@ -117,7 +117,7 @@ def _map(content: _Content, pictures: CellPictures | None) -> str:
     html = map_section(cells, caption)
     if first is None or first.is_group or len(np.unique(labels)) < 2:
         return html
-    panels = plot(map_class_by_class(cells.plane, labels, first.rest), "png", f"{cells.plane.method}, value by value", "", wide=True)
+    panels = plot(map_class_by_class(cells.plane, labels, first.rest), "svg+xml", f"{cells.plane.method}, value by value", "", wide=True)
     return html + f"<details><summary>{escape(first.name)}, value by value</summary>{panels}</details>\n"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Mapping
 from io import BytesIO
 
@@ -15,28 +17,42 @@ from matplotlib.ticker import FuncFormatter
 from dino4cells.classify import Classifier, CrossValidation, Scores
 from dino4cells.classify.batch_effect import BatchEffect
 from dino4cells.report.data import FEATURE_NAMES
-from dino4cells.report.palette import COLOURS
+from dino4cells.report.labels import by_number
+from dino4cells.report.palette import COLOURS, luminance
 from dino4cells.report.text import visible
 
-INK, QUIET, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
+INK, QUIET, FAINT, BASELINE = "#222222", "#666666", "#d9d9d9", "#87929e"
 LONGEST_NAME = 26
+EQUAL_CONTRAST = 0.18  # luminance on which black and white are read equally well
+FEW_CLASSES = 15  # of which a matrix fits a page
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """A transparent figure (inches) that belongs to no window and no global state."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+def new_figure(width: float, height: float, *, fitted: bool = True) -> Figure:
+    """A transparent figure (inches) that belongs to no window and no global state; fitted: all that is written lies within it."""
+    figure = Figure(figsize=(width, height), layout="constrained" if fitted else None)
     figure.patch.set_alpha(0.0)
     FigureCanvasAgg(figure)
     return figure
 
 
 def save(figure: Figure, kind: str, dpi: int = 170, *, trim: bool = False) -> bytes:
-    """The file's bytes, the same for the same figure: no date, no random identifiers."""
+    """The file's bytes, the same for the same figure: no date, no random identifiers.
+
+    Text in an SVG stays text: a browser has letters of every script, where matplotlib's own font has boxes.
+    """
     buffer = BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "dino4cells", "svg.fonttype": "path"}):
+    with matplotlib.rc_context({"svg.hashsalt": "dino4cells", "svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
         figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata, bbox_inches="tight" if trim else None, pad_inches=0.05)
     return buffer.getvalue()
+
+
+def width_of_svg(picture: bytes) -> float:
+    """In points."""
+    found = re.search(rb'<svg [^>]*?\bwidth="([0-9.]+)pt"', picture)
+    assert found is not None
+    return float(found[1])
 
 
 def quiet_axes(axes: Axes, grid: str | None = None) -> None:
@@ -51,26 +67,28 @@ def quiet_axes(axes: Axes, grid: str | None = None) -> None:
 
 
 def shorten(name: str, longest: int = LONGEST_NAME) -> str:
-    """A name that fits an axis, and that matplotlib does not take for a formula."""
+    """A name that fits an axis, with its beginning and its end, and that matplotlib does not take for a formula."""
     shown = visible(name)
-    return (shown if len(shown) <= longest else shown[: longest - 1].rstrip() + "…").replace("$", r"\$")
+    if len(shown) > longest:
+        tail = (longest - 1) // 3
+        shown = f"{shown[: longest - 1 - tail].rstrip()}…{shown[-tail:].lstrip()}"
+    return shown.replace("$", r"\$")
 
 
 def confusion_figure(scores: Scores) -> bytes:
     """SVG: rows are true classes, columns predictions; numbers are cells, colour is the share of the row."""
-    counts = np.asarray(scores.confusion, dtype=np.int64)
+    order = sorted(range(len(scores.classes)), key=lambda place: by_number(scores.classes[place]))
+    counts = np.asarray(scores.confusion, dtype=np.int64)[np.ix_(order, order)]
     totals = counts.sum(axis=1)
     share = counts / np.maximum(totals, 1)[:, None]
     size = len(counts)
-    cell = 0.46 if size <= 15 else 0.33
-    letters = 9.5 if size <= 15 else 8.5
-    figure = new_figure(max(4.5, cell * size + 3.0), max(3.6, cell * size + 1.9))
-    axes = figure.subplots()
+    cell, letters = (0.46, 9.5) if size <= FEW_CLASSES else (0.36, 9.0)
+    figure = new_figure(cell * size, cell * size, fitted=False)  # names stand outside, and are cut off nowhere
+    axes = figure.add_axes((0, 0, 1, 1))
     axes.patch.set_alpha(0.0)
     # Marine to white is read by every kind of colour vision, and in print.
     picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="equal")
     for row, column in np.argwhere(counts > 0):
-        dark = share[row, column] > 0.55
         weight = "bold" if row == column else "normal"
         axes.text(
             column,
@@ -78,11 +96,11 @@ def confusion_figure(scores: Scores) -> bytes:
             f"{counts[row, column]}",
             ha="center",
             va="center",
-            fontsize=letters - (1.5 if counts[row, column] > 999 else 0),
-            color="white" if dark else INK,
+            fontsize=letters - (1.5 if counts[row, column] > 999 else 0) - (1.5 if counts[row, column] > 9999 else 0),
+            color="black" if luminance(picture.cmap(share[row, column])[:3]) > EQUAL_CONTRAST else "white",
             fontweight=weight,
         )
-    names = [shorten(name) for name in scores.classes]
+    names = [shorten(scores.classes[place]) for place in order]
     axes.set_xticks(range(size), names, rotation=45, ha="left", rotation_mode="anchor", fontsize=letters, color=INK)
     axes.set_yticks(range(size), [f"{name}  ({total:,})" for name, total in zip(names, totals, strict=True)], fontsize=letters, color=INK)
     axes.xaxis.tick_top()
@@ -95,10 +113,11 @@ def confusion_figure(scores: Scores) -> bytes:
     axes.set_ylabel("true class (cells)", color=QUIET, fontsize=letters)
     axes.set_xlabel("predicted class", color=QUIET, fontsize=letters)
     axes.xaxis.set_label_position("bottom")
-    if size > 15:
-        # The width is needed for the numbers, which say what the colour says.
-        return save(figure, "svg", trim=True)
-    bar = figure.colorbar(picture, ax=axes, shrink=0.5, aspect=18, pad=0.02, format=FuncFormatter(lambda value, _: f"{value:.0%}"))
+    if size > FEW_CLASSES:
+        return save(figure, "svg", trim=True)  # the numbers say what the colour says
+    tall = max(size, 5)  # cells
+    beside = figure.add_axes((1 + 0.5 / size, (size - tall) / size, 0.3 / size, tall / size))
+    bar = figure.colorbar(picture, cax=beside, format=FuncFormatter(lambda value, _: f"{value:.0%}"))
     bar.set_label("share of the true class", color=QUIET, fontsize=letters)
     bar.ax.tick_params(length=0, labelsize=letters - 1, colors=QUIET)
     bar.outline.set_visible(False)
@@ -128,7 +147,7 @@ def scores_figure(results: Mapping[str, Mapping[Classifier, CrossValidation]]) -
                     continue
                 value = getattr(result.pooled, field)
                 folds = [getattr(scores, field) for scores in result.fold_scores]
-                colour = COLOURS[0] if index == 0 else "#9aa5b1"
+                colour = COLOURS[0] if index == 0 else BASELINE
                 axes.barh(place, value, height=0.74, color=colour)
                 interval = result.pooled.intervals.get(field)
                 if interval:
@@ -169,10 +188,10 @@ def batch_figure(batch: BatchEffect, class_scores: Mapping[str, float], class_ch
         quiet_axes(axes, "x")
         names = [name for name in batch.scores if name in scores]
         for row, name in enumerate(names):
-            axes.barh(row, scores[name], height=0.72, color=(COLOURS[0], COLOURS[4])[place] if row == 0 else "#9aa5b1")
-            axes.text(
-                scores[name] + 0.02, row, f"{scores[name]:.2f}", va="center", fontsize=9, color=INK, fontweight="normal" if row else "bold"
-            )
+            axes.barh(row, scores[name], height=0.72, color=(COLOURS[0], COLOURS[4])[place] if row == 0 else BASELINE)
+            lines = [line for line in (chance, by_class) if line is not None and -0.02 < line - scores[name] < 0.11]
+            beside = max([scores[name], *lines]) + 0.02  # no line through the number
+            axes.text(beside, row, f"{scores[name]:.2f}", va="center", fontsize=9, color=INK, fontweight="normal" if row else "bold")
         axes.axvline(chance, color=COLOURS[1], linewidth=1.2, linestyle=(0, (4, 3)))
         if by_class is not None:
             axes.axvline(by_class, color=INK, linewidth=1.2, linestyle=(0, (1, 2)))

@@ -53,8 +53,8 @@ def headline(data: ReportData) -> str:
     ]
     others.append(f"guessing: {largest_class_scores(judged.pooled)[1]:.2f}")
     return (
-        f"On the trained features, {judged.name} names the right class of {judged.pooled.accuracy:.0%} of the cells. Balanced over the "
-        f"{len(judged.classes)} classes that is {judged.pooled.balanced_accuracy:.2f} ({'; '.join(others)})."
+        f"On the trained features, {judged.name} names the right class of {100 * judged.pooled.accuracy:.0f} % of the cells. "
+        f"Balanced over the {len(judged.classes)} classes that is {judged.pooled.balanced_accuracy:.2f} ({'; '.join(others)})."
     )
 
 
@@ -100,7 +100,12 @@ def about_batches(batch: BatchEffect, class_score: float, class_chance: float) -
     """What the prediction of the group means, in one sentence or two."""
     name, score = batch.group_name, next(iter(batch.scores.values()))
     numbers = f"balanced accuracy {score:.2f}, by guessing {batch.chance:.2f}, from the class alone {batch.by_class:.2f}"
-    if batch.excess < FAINT:
+    if batch.excess < FAINT <= (score - batch.chance) / (1 - batch.chance):
+        found = (
+            f"The {name} of a cell can be told in part from its features ({numbers}), and no better than the class alone would tell it: "
+            "the groups hold different classes, so that a batch effect is neither seen nor excluded."
+        )
+    elif batch.excess < FAINT:
         found = f"The {name} of a cell can hardly be told from its features ({numbers}): no batch effect is seen."
     elif batch.excess < STRONG:
         found = f"The {name} of a cell can be told in part from its features ({numbers}): a batch effect, beside what the classes share."

@@ -16,6 +16,9 @@ GROUPS = ("plate", "batch", "donor", "experiment", "week", "replicate", "well")
 OTHER_COLUMNS = 2  # taken where no column has one of the names
 MOST_VALUES = 35  # told apart by colour and shape
 EMPTY = "(empty)"
+NOT_JUDGED = "(not judged)"
+NO_VALUES = (EMPTY, NOT_JUDGED)
+"""What stands where there is no value: never among the colours of those that there are."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@
   if (!data) return;
 
   const { count, x, y, columns, label, title, picture, facts } = cellsOf(data);
-  const { style, looksOf, look, swatch } = coloursOf(data);
+  const { style, scale, looksOf, swatch } = coloursOf(data);
 
   Bokeh.embed.embed_item(dataBlock("map-drawing"), "map-figure").then((views) => {
     const [view] = views.roots, drawn = view.model.document;
@@ -17,6 +17,8 @@
     const dots = mapDots({ figure, view, source, rings: [{ at: near, diameter: 13, width: 1.6 }, { at: here, diameter: 17, width: 2.4 }], x, y });
 
     // ---- Colour by a column
+
+    const colouredBy = () => columns[Number(byId("map-colour").value)];
 
     function colourBy(column) {
       const chosen = style(column);
@@ -29,17 +31,19 @@
       legend.replaceChildren(element("h3", {}, column.name));
       if (chosen.scale) {
         const bar = element("div", { class: "scale" });
-        bar.style.background = `linear-gradient(to right, ${data.scale.filter((_, place) => place % 32 === 0 || place === data.scale.length - 1).join(", ")})`;
-        const digits = (value) => Number(value.toPrecision(4)).toLocaleString("en-US");
-        legend.append(bar, element("div", { class: "ends" }, element("span", {}, digits(chosen.low)), element("span", {}, digits(chosen.high))));
+        for (const dark of [false, true]) {
+          bar.style.setProperty(dark ? "--on-dark" : "--on-light", `linear-gradient(to right, ${scale(dark).join(", ")})`);
+        }
+        const ends = [chosen.low, chosen.high].map((value) => element("span", {}, numeral(Number(value.toPrecision(4)))));
+        legend.append(bar, element("div", { class: "ends" }, ...ends));
         legend.append(element("p", { class: "quiet" }, "From the 1st to the 99th percentile; pale: no number."));
         return;
       }
       const list = element("ul");
       column.values.forEach((value, code) => {
-        if (chosen.rank[code] < 0) return;
-        const button = element("button", { type: "button", "aria-pressed": "false", dir: "auto" });
-        button.append(swatch(look(chosen.rank[code])), element("span", {}, value), element("small", {}, counted(column.sizes[code])));
+        if (chosen.rank[code] < 0 && code < column.known) return;
+        const button = element("button", { type: "button", "aria-pressed": "false" });
+        button.append(swatch(chosen, chosen.rank[code]), element("span", { dir: "auto" }, value), element("small", {}, counted(column.sizes[code])));
         button.addEventListener("click", () => {
           const on = button.getAttribute("aria-pressed") === "true";
           select(on ? [] : placesWhere((cell) => column.codes[cell] === code));
@@ -47,8 +51,8 @@
         });
         list.append(element("li", {}, button));
       });
-      const others = column.values.length - chosen.kept;
-      if (others > 0) list.append(element("li", { class: "others" }, swatch(look(-1)), element("span", {}, `${counted(others)} rarer values`)));
+      const others = column.known - chosen.kept;
+      if (others > 0) list.append(element("li", { class: "others" }, swatch(chosen, -1), element("span", {}, `${counted(others)} rarer values`)));
       legend.append(list);
     }
 
@@ -58,7 +62,7 @@
       return found;
     }
 
-    byId("map-colour").addEventListener("change", (event) => colourBy(columns[Number(event.target.value)]));
+    byId("map-colour").addEventListener("change", () => colourBy(colouredBy()));
 
     // ---- The cell under the pointer or the keyboard's
 
@@ -127,8 +131,10 @@
       columns.forEach((column) => head.append(element("th", { scope: "col" }, column.name)));
       const body = element("tbody");
       for (const cell of chosen.slice(0, ROWS)) {
-        const row = element("tr", {}, element("td", {}, picture(cell, 40)));
-        columns.forEach((column) => row.append(element("td", { dir: "auto" }, column.text(cell))));
+        const button = element("button", { type: "button", "aria-label": `Show ${visible(title(cell))} on the map` }, picture(cell, 40));
+        button.addEventListener("click", () => { show(cell); showNeighbours(cell); figure.scrollIntoView({ block: "nearest" }); });
+        const row = element("tr", {}, element("td", {}, button));
+        columns.forEach((column) => row.append(element("td", { dir: "auto" }, column.shown(cell))));
         body.append(row);
       }
       table.append(element("thead", {}, head), body);
@@ -137,8 +143,7 @@
     }
 
     function describeSelection() {
-      const column = columns[Number(byId("map-colour").value)];
-      const text = byId("selection-values");
+      const column = colouredBy(), text = byId("selection-values");
       text.textContent = "";
       if (column.kind !== "category" || !source.selected.indices.length) return;
       const sums = new Map();
@@ -290,17 +295,21 @@
 
     // ---- Light and dark, and the start
 
-    const dark = window.matchMedia("(prefers-color-scheme: dark)");
-
     function ink() {
       const colour = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
       for (const name of ["near-rings", "here-rings"]) drawn.get_model_by_name(name).glyph.line_color = { value: colour };
     }
 
-    dark.addEventListener("change", ink);
+    // Beside a narrow map there is no room for the cell's card: both are to be seen, one above the other.
+    const narrow = window.matchMedia("(max-width: 760px)"), tall = plot.height;
+    const fit = () => { plot.height = narrow.matches ? 430 : tall; };
+    narrow.addEventListener("change", fit);
+    fit();
+
+    darkScreen.addEventListener("change", ink);
     ink();
     reset();
-    colourBy(label);
+    colourBy(colouredBy());
     use(window.matchMedia("(pointer: coarse)").matches ? "" : "lasso");
   });
 })();

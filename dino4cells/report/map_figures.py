@@ -1,4 +1,5 @@
-"""The map of the features class by class, as PNG (an SVG of thousands of dots is heavy): for paper, and for eyes that tell few colours."""
+"""The map of the features class by class, for paper, and for eyes that tell few colours: an SVG whose dots are pixels, since thousands of
+dots are heavy, and whose names are text."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ MOST_DOTS = 20_000  # of a panel
 
 
 def map_class_by_class(feature_map: FeatureMap, labels: np.ndarray, rest: str | None = None) -> bytes:
-    """PNG of one small map for each class but `rest`, its cells on top of all others in grey; of the 60 largest where there are more.
+    """SVG of one small map for each class but `rest`, its cells on top of all others in grey; of the 60 largest where there are more.
 
     Args:
         feature_map: M cells in the plane.
@@ -37,10 +38,10 @@ def map_class_by_class(feature_map: FeatureMap, labels: np.ndarray, rest: str | 
             continue
         _bare(axes)
         mine = drawn == classes[index]
-        axes.scatter(xy[~mine][:, 0], xy[~mine][:, 1], s=_dot(len(drawn)) / 3, c=PALE, linewidths=0)
-        axes.scatter(xy[mine][:, 0], xy[mine][:, 1], s=_dot(len(drawn)) / 1.6, c=COLOURS[0], linewidths=0)
+        axes.scatter(xy[~mine][:, 0], xy[~mine][:, 1], s=_dot(len(drawn)) / 3, c=PALE, linewidths=0, rasterized=True)
+        axes.scatter(xy[mine][:, 0], xy[mine][:, 1], s=_dot(len(drawn)) / 1.6, c=COLOURS[0], linewidths=0, rasterized=True)
         axes.set_title(f"{shorten(classes[index], 26)}", fontsize=8.5, color=INK, pad=3)
-    return save(figure, "png", dpi=110)
+    return save(figure, "svg", dpi=110)
 
 
 def _classes(labels: np.ndarray, rest: str | None) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from dino4cells.report.cell_map import CellMap
 from dino4cells.report.columns import packed, packed_columns, smallest
-from dino4cells.report.palette import COLOURS, MARKERS, PALE
+from dino4cells.report.palette import COLOURS, MARKERS, PALE, PALE_ON_DARK
 from dino4cells.report.pictures import SHEET_COLUMNS
 from dino4cells.report.projection import FeatureMap
 from dino4cells.report.text import data_block, escape
@@ -45,7 +45,7 @@ def map_section(cells: CellMap, caption: str) -> str:
         "first": first,
         "colours": COLOURS,
         "markers": MARKERS,
-        "pale": PALE,
+        "pale": {"light": PALE, "dark": PALE_ON_DARK},
         "scale": Viridis256,
         "portraits": _portraits(cells),
         "neighbours": _neighbours(cells),

@@ -29,6 +29,15 @@ function unpacked(given) {
   return new ARRAYS[given.type](bytes.buffer);
 }
 
+// Paper is white, whatever the screen is.
+const darkScreen = window.matchMedia("(prefers-color-scheme: dark)");
+let printing = false;
+window.addEventListener("beforeprint", () => { printing = true; });
+window.addEventListener("afterprint", () => { printing = false; });
+const onDark = () => darkScreen.matches && !printing;
+
+// A number as it is read: whole ones in full, others in seven digits.
+const numeral = (number) => String(Number.isSafeInteger(number) ? number : Number(number.toPrecision(7)));
 const counted = (number) => number.toLocaleString("en-US");
 const cells = (number) => `${counted(number)} ${number === 1 ? "cell" : "cells"}`;
 

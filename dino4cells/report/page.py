@@ -5,17 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from dino4cells.report.attention import attention_section
-from dino4cells.report.curves import loss_curve, schedule_curves, speed_curve
+from dino4cells.report.curves import loss_caption, loss_curve, schedule_curves, speed_curve
 from dino4cells.report.data import TRAINED, ReportData
 from dino4cells.report.elements import Fact, document, fact_table, folded, number_of_cells, plot, summary
-from dino4cells.report.figures import batch_figure, confusion_figure
+from dino4cells.report.figures import FEW_CLASSES, batch_figure, confusion_figure, width_of_svg
 from dino4cells.report.findings import about_batches, findings, headline, largest_class_scores, most_confused, summarize_loss
 from dino4cells.report.map_figures import map_class_by_class
 from dino4cells.report.map_section import map_caption, map_section
-from dino4cells.report.score_table import scores_section
+from dino4cells.report.score_table import class_table, scores_section
 from dino4cells.report.scripts import page_scripts
 from dino4cells.report.sheet import SheetRow, contact_sheet
 from dino4cells.report.text import escape
+
+POINT = 1.25  # CSS pixels, of the matrices
 
 
 def render_report(data: ReportData) -> str:
@@ -65,7 +67,7 @@ def _map(data: ReportData) -> str:
     if data.cells is None:
         return ""
     plane = data.cells.plane
-    panels = plot(map_class_by_class(plane, data.labels), "png", f"{plane.method}, one panel for each class", "", wide=True)
+    panels = plot(map_class_by_class(plane, data.labels), "svg+xml", f"{plane.method}, one panel for each class", "", wide=True)
     return map_section(data.cells, map_caption(plane)) + f"<details><summary>Class by class</summary>{panels}</details>\n"
 
 
@@ -79,16 +81,15 @@ def _confusion(data: ReportData) -> str:
         caption = f"{result.name} on the trained features. Rows: true class; numbers: cells; colour: share of the row."
         if confused:
             caption += f" Most confused: {'; '.join(confused)}."
-        width = min(900, 300 + 48 * len(result.classes))
-        picture = plot(
-            confusion_figure(result.pooled),
-            "svg+xml",
-            f"Confusion matrix, {result.name}",
-            caption,
-            width=width,
-            narrowest=300 + 16 * len(result.classes),
-        )
-        html += picture if place == 0 else f"<details><summary>The same with the {escape(result.name)}</summary>{picture}</details>\n"
+        matrix = confusion_figure(result.pooled)
+        # Letters stay legible: a matrix of few classes shrinks a little on a phone, one of many is scrolled.
+        width = round(POINT * width_of_svg(matrix))
+        narrowest = round(0.7 * width) if len(result.classes) <= FEW_CLASSES else width
+        picture = plot(matrix, "svg+xml", f"Confusion matrix, {result.name}", caption, width=width, narrowest=narrowest)
+        if place == 0:
+            html += picture + class_table(result.pooled)
+        else:
+            html += f"<details><summary>The same with the {escape(result.name)}</summary>{picture}</details>\n"
     return html
 
 
@@ -107,7 +108,7 @@ def _batches(data: ReportData) -> str:
             "svg+xml",
             f"How well the class and {name} are told from each set of features",
             f"{trained.name}. Class: cells of one {name} never in training and test at once. {name}: {data.batch.cells:,} cells of "
-            f"{data.batch.groups:,} split at random. Dashed: guessing. Dotted: who knows a cell's class alone.",
+            f"{data.batch.groups:,} values, split at random. Dashed: guessing. Dotted: who knows a cell's class alone.",
             wide=True,
         )
     )
@@ -120,11 +121,10 @@ def _attention(data: ReportData) -> str:
 def _training(data: ReportData) -> str:
     if summarize_loss(data.log) is None:
         return ""
-    caption = "Lower means that the student predicts the teacher better; a curve that stays on the dashed line has learned nothing."
-    if data.plateau is None:
-        caption = "Lower means that the student predicts the teacher better."
-    html = "<h2>Training</h2>\n" + plot(loss_curve(data.log, data.plateau), "svg+xml", "Loss over the epochs", caption, wide=True)
+    caption = loss_caption(data.plateau)
     schedules, speed = schedule_curves(data.log), speed_curve(data.log) if any("data_wait" in record for record in data.log) else None
+    loss = loss_curve(data.log, data.plateau, speed=speed is None)
+    html = "<h2>Training</h2>\n" + plot(loss, "svg+xml", "Loss over the epochs", caption, wide=True)
     if schedules:
         what = "Learning rate, weight decay, momentum and temperature of the teacher over the images seen"
         html += "\n<h3>Schedules</h3>\n" + plot(schedules, "svg+xml", what, "", wide=True)

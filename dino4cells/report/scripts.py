@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 
 
-def page_scripts(*, cell_map: bool, sheet: bool) -> list[str]:
+def page_scripts(*, cell_map: bool = False, sheet: bool = False) -> list[str]:
     """What a page runs, in order.
 
     Args:
@@ -13,9 +13,10 @@ def page_scripts(*, cell_map: bool, sheet: bool) -> list[str]:
         sheet: whether it has the contact sheet.
     """
     own = [name for name, wanted in (("cells.js", cell_map), ("dots.js", cell_map), ("map.js", cell_map), ("sheet.js", sheet)) if wanted]
+    links = _read("links.js")
     if not own:
-        return []
-    return [*(_bokeh() if cell_map else []), "\n".join(_read(name) for name in ("page.js", *own))]
+        return [links]
+    return [*(_bokeh() if cell_map else []), "\n".join([*(_read(name) for name in ("page.js", *own)), links])]
 
 
 def _bokeh() -> list[str]:

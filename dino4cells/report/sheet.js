@@ -3,7 +3,7 @@
 (() => {
   const data = dataBlock("sheet-data");
   if (!data) return;
-  const tile = data.tile, channels = data.channels;
+  const tile = data.tile, channels = data.channels, GAP = 2;  // pixels between two cells
   const boxes = channels.map((_, number) => byId(`channel-${number}`));
   const contrast = byId("sheet-contrast"), black = byId("sheet-black");
   const rows = data.rows.map((row, number) => ({ ...row, canvas: byId(`sheet-${number}`), planes: null }));
@@ -20,7 +20,7 @@
       for (let place = 0; place < each; place++) plane[place] = pixels[4 * (channel * each + place)];
       return plane;
     });
-    row.canvas.width = image.width;
+    row.canvas.width = image.width + GAP * (image.width / tile - 1);
     row.canvas.height = tile;
     draw(row);
   }
@@ -28,7 +28,8 @@
   function draw(row) {
     if (!row.planes) return;
     const context = row.canvas.getContext("2d");
-    const picture = context.createImageData(row.canvas.width, tile), sums = new Float32Array(3 * row.canvas.width * tile);
+    const width = row.planes[0].length / tile;
+    const picture = context.createImageData(width, tile), sums = new Float32Array(3 * width * tile);
     const on = boxes.map((box) => !box || box.checked);
     const gain = Number(contrast.value), floor = (255 * Number(black.value)) / 100;
     const alone = on.filter(Boolean).length === 1;
@@ -45,7 +46,7 @@
       for (let part = 0; part < 3; part++) picture.data[4 * place + part] = sums[3 * place + part];
       picture.data[4 * place + 3] = 255;
     }
-    context.putImageData(picture, 0, 0);
+    for (let cell = 0; cell < width / tile; cell++) context.putImageData(picture, GAP * cell, 0, cell * tile, 0, tile, tile);
   }
 
   function redraw() {
@@ -56,7 +57,7 @@
 
   for (const control of [...boxes.filter(Boolean), contrast, black]) control.addEventListener("input", redraw);
   byId("sheet-reset").addEventListener("click", () => {
-    for (const box of boxes) if (box) box.checked = true;
+    for (const box of boxes) if (box) box.checked = box.defaultChecked;
     contrast.value = 1;
     black.value = 0;
     redraw();

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 CSS = """
-:root { color-scheme: light dark; --ink: #1d2125; --quiet: #5f6972; --line: #dfe3e7; --edge: #8b949d; --page: #ffffff; --card: #f6f7f9;
-  --accent: #0072b2; --warn: #fff6e5; --warn-line: #e69f00; }
+:root { color-scheme: light dark; --ink: #1d2125; --quiet: #5f6972; --line: #dfe3e7; --edge: #7d868f; --page: #ffffff; --card: #f6f7f9;
+  --accent: #0072b2; --warn: #fff6e5; --warn-line: #b26a00; }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 28px 20px 48px; max-width: 1060px; background: var(--page); color: var(--ink);
-  font: 15px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif; }
+  font: 15px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif; overflow-wrap: break-word; }
 h1 { margin: 0 0 6px; font-size: 27px; line-height: 1.2; letter-spacing: -.01em; overflow-wrap: anywhere; }
 h2 { margin: 44px 0 6px; padding-top: 14px; border-top: 1px solid var(--line); font-size: 19px; line-height: 1.3; }
 h3 { margin: 22px 0 4px; font-size: 15px; }
@@ -28,23 +28,30 @@ figcaption { margin-top: 6px; max-width: 84ch; }
 table { border-collapse: collapse; }
 .scores { width: 100%; font-variant-numeric: tabular-nums; }
 .scores th, .scores td { padding: 7px 10px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
-.scores th:first-child, .scores td:first-child { text-align: left; padding-left: 2px; }
+.scores th:first-child { text-align: left; padding-left: 2px; }
 .scores td small { display: block; font-weight: 400; font-size: 12px; color: var(--quiet); line-height: 1.2; }
 .scores thead th { font-weight: 600; font-size: 13px; color: var(--quiet); }
-.scores thead tr:first-child th { color: var(--ink); border-bottom: none; padding-bottom: 0; text-align: left; }
+.scores thead tr:first-child > * { color: var(--ink); border-bottom: none; padding-bottom: 0; text-align: left; }
 .scores .first { padding-left: 26px; }
-.scores tbody tr.trained td { font-weight: 600; }
-.scores tbody tr.guess td { color: var(--quiet); border-bottom: none; }
-.scores .best { color: var(--accent); }
+.scores tbody th { font-weight: 400; }
+.scores tbody tr.trained th { font-weight: 600; }
+.scores tbody tr.guess > * { color: var(--quiet); border-bottom: none; }
+.scores.classes { width: auto; }
+.scores.classes th, .scores.classes td { padding-top: 4px; padding-bottom: 4px; }
+.scores.classes th:first-child { white-space: normal; overflow-wrap: anywhere; }
+.scores.classes td:last-child, .scores.classes th:last-child { text-align: left; padding-left: 26px; }
+.scores .best { color: var(--accent); font-weight: 700; }
 .cells th { font-weight: 600; font-size: 13px; text-align: left; padding: 4px 8px 6px 0; vertical-align: bottom; }
+.cells thead th { white-space: nowrap; padding-right: 14px; }
 .cells tbody th { position: sticky; left: 0; background: var(--page); vertical-align: middle;
   min-width: 122px; max-width: 150px; line-height: 1.3; overflow-wrap: break-word; padding-right: 12px; z-index: 1; }
 .cells tbody th small { display: block; font-weight: 400; color: var(--quiet); }
 .cells td { padding: 2px 8px 2px 0; line-height: 0; }
 .cells img, .cells td canvas { border-radius: 3px; background: #000; image-rendering: auto; }
 .swatch { display: inline-block; width: 11px; height: 11px; border-radius: 50%; margin-right: 5px; vertical-align: -1px; }
-.where td { padding: 5px 18px 5px 0; vertical-align: top; border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
-.where td:first-child { white-space: nowrap; color: var(--quiet); }
+.where th, .where td { text-align: left; padding: 5px 18px 5px 0; vertical-align: top;
+  border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
+.where th { font-weight: 400; white-space: nowrap; color: var(--quiet); }
 code, pre { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 code { overflow-wrap: anywhere; }
 pre { background: var(--card); border-radius: 8px; padding: 12px 16px; overflow-x: auto; margin: 8px 0; }
@@ -52,7 +59,7 @@ details { margin: 12px 0; }
 summary { cursor: pointer; color: var(--accent); }
 .skip { position: absolute; left: -999px; top: 4px; background: var(--page); padding: 6px 12px; z-index: 9; }
 .skip:focus { left: 8px; }
-main:focus { outline: none; }
+main:focus, section:focus { outline: none; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; border-radius: 4px; }
 a { color: var(--accent); }
 .contents { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 8px 0 -18px; font-size: 14px; }
@@ -60,6 +67,7 @@ a { color: var(--accent); }
 .controls label { display: inline-flex; gap: 6px; align-items: center; }
 button, select, input[type=search], textarea { font: inherit; color: var(--ink); background: var(--card); border: 1px solid var(--edge);
   border-radius: 6px; padding: 4px 10px; }
+::placeholder { color: var(--quiet); opacity: 1; }
 button { cursor: pointer; }
 button:hover { border-color: var(--accent); }
 .tools { display: inline-flex; }
@@ -89,13 +97,13 @@ fieldset.channels legend { color: var(--quiet); font-size: 13px; padding: 0 4px;
 #map-legend h3 { margin: 8px 0 4px; font-size: 13.5px; overflow-wrap: anywhere; }
 #map-legend ul { list-style: none; margin: 0; padding: 0; }
 #map-legend button, #map-legend .others { display: flex; width: 100%; gap: 7px; align-items: center; text-align: left; font-size: 13px;
-  line-height: 1.3; padding: 2px 6px; border-color: transparent; background: none; }
+  line-height: 1.3; min-height: 24px; padding: 2px 6px; border-color: transparent; background: none; }
 #map-legend button:hover { border-color: var(--edge); }
 #map-legend button[aria-pressed=true] { border-color: var(--accent); background: var(--card); font-weight: 600; }
-#map-legend button span { flex: 1; overflow-wrap: anywhere; unicode-bidi: isolate; }
+#map-legend button span { flex: 1; text-align: left; overflow-wrap: anywhere; unicode-bidi: isolate; }
 #map-legend small { color: var(--quiet); font-variant-numeric: tabular-nums; }
-#map-legend svg { width: 12px; height: 12px; flex: none; }
-.scale { height: 12px; border-radius: 3px; margin: 6px; }
+#map-legend svg { width: 12px; height: 12px; flex: none; fill: var(--on-light); }
+.scale { height: 12px; border-radius: 3px; margin: 6px; background: var(--on-light); }
 .ends { display: flex; justify-content: space-between; margin: 0 6px; font-size: 12.5px; color: var(--quiet); }
 .gallery { list-style: none; display: flex; flex-wrap: wrap; gap: 8px 6px; margin: 8px 0; padding: 0; }
 .gallery button { display: flex; flex-direction: column; width: 84px; padding: 6px; font-size: 11.5px; line-height: 1.25; text-align: left;
@@ -104,7 +112,7 @@ fieldset.channels legend { color: var(--quiet); font-size: 13px; padding: 0 4px;
 .gallery button.other { border: 2px dashed var(--warn-line); padding: 5px; }
 .gallery li:first-child { border-right: 1px solid var(--line); padding-right: 6px; }
 .gallery canvas { border-radius: 4px; background: #000; }
-.gallery .no-picture { min-height: 84px; }
+.gallery .no-picture { width: 70px; min-height: 70px; }
 .gallery span[dir] { overflow-wrap: anywhere; unicode-bidi: isolate; margin-top: 4px; }
 .gallery small { color: var(--quiet); }
 #map-selection .scroll { max-height: 420px; overflow: auto; border: 1px solid var(--line); border-radius: 8px; }
@@ -112,18 +120,23 @@ fieldset.channels legend { color: var(--quiet); font-size: 13px; padding: 0 4px;
 .list th { position: sticky; top: 0; background: var(--card); text-align: left; padding: 5px 10px; white-space: nowrap; z-index: 1; }
 .list td { padding: 3px 10px; border-top: 1px solid var(--line); max-width: 260px; overflow: hidden;
   text-overflow: ellipsis; white-space: nowrap; unicode-bidi: isolate; }
+.list button { display: block; padding: 1px; border-color: transparent; background: none; }
+.list button:hover { border-color: var(--edge); }
 .list canvas { border-radius: 3px; display: block; background: #000; }
 #selection-copy textarea { display: block; width: 100%; margin: 4px 0 10px;
   font: 12px/1.4 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 footer { margin-top: 40px; color: var(--quiet); font-size: 13px; }
 @media screen and (prefers-color-scheme: dark) {
   :root { --ink: #e4e7ea; --quiet: #9aa4ad; --line: #343a40; --edge: #6b747d; --page: #15181b; --card: #1f2428; --accent: #6cb8e6;
-    --warn: #33290f; }
+    --warn: #33290f; --warn-line: #e69f00; }
   .plot img { filter: invert(.92) hue-rotate(180deg); }
+  .scale { background: var(--on-dark); }
+  #map-legend svg { fill: var(--on-dark); }
 }
 @media (max-width: 760px) {
   .atlas { grid-template-columns: minmax(0, 1fr); }
   .atlas aside { max-height: none; }
+  #map-figure { min-height: 430px; }
   #map-card { min-height: 0; }
   #map-legend { max-height: 220px; }
 }
@@ -131,7 +144,7 @@ footer { margin-top: 40px; color: var(--quiet); font-size: 13px; }
   body { padding: 18px 14px 36px; }
   .plot.wide img { min-width: 620px; }
   .lead { font-size: 16px; }
-  .where td:first-child { white-space: normal; overflow-wrap: normal; min-width: 5.4em; }
+  .where th { white-space: normal; overflow-wrap: normal; min-width: 5.4em; }
 }
 @media print {
   body { max-width: none; padding: 0; font-size: 11pt; }

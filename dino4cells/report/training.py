@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 import dino4cells
 from dino4cells import storage
 from dino4cells.models.artifact import ModelCard
-from dino4cells.report.curves import loss_over_images, schedule_curves, speed_curve
+from dino4cells.report.curves import loss_caption, loss_over_images, schedule_curves, speed_curve
 from dino4cells.report.elements import Fact, document, fact_table, folded, plot, rate, summary
 from dino4cells.report.findings import plateau_warnings, summarize_loss
+from dino4cells.report.scripts import page_scripts
 
 Records = Sequence[Mapping[str, float]]
 
@@ -28,7 +29,7 @@ def training_page(card: ModelCard, log: Records, *, plateau: float | None = None
     facts, warnings = _facts(card, log), _warnings(card, log, plateau)
     sections = [summary(title, _headline(card, log), facts, warnings), _curves(log, plateau), _speed(log), _trained(card, settings)]
     footer = f"dino4cells {dino4cells.__version__}, configuration {card.config_fingerprint[:12]}, data {card.data_fingerprint[:12]}"
-    return document(title, sections, footer)
+    return document(title, sections, footer, page_scripts())
 
 
 def _headline(card: ModelCard, log: Records) -> str:
@@ -77,10 +78,8 @@ def _warnings(card: ModelCard, log: Records, plateau: float | None) -> list[str]
 def _curves(log: Records, plateau: float | None) -> str:
     if summarize_loss(log) is None:
         return ""
-    caption = "Lower means that the student predicts the teacher better"
-    if plateau is not None:
-        caption += "; a curve that stays on the dashed line has learned nothing"
-    html = "<h2>Loss</h2>\n" + plot(loss_over_images(log, plateau), "svg+xml", "Loss over the images seen", f"{caption}.", wide=True)
+    loss = loss_over_images(log, plateau)
+    html = "<h2>Loss</h2>\n" + plot(loss, "svg+xml", "Loss over the images seen", loss_caption(plateau), wide=True)
     schedules = schedule_curves(log)
     if schedules:
         html += "\n<h3>Schedules</h3>\n" + plot(

@@ -71,4 +71,5 @@ def is_picture(content: bytes) -> bool:
         image.load()
         return bool(np.asarray(image).std() > 1)
     drawing = ElementTree.fromstring(content)
-    return drawing.tag.endswith("svg") and len(list(drawing.iter("{http://www.w3.org/2000/svg}path"))) > 10
+    shapes, words = (len(list(drawing.iter(f"{{http://www.w3.org/2000/svg}}{tag}"))) for tag in ("path", "text"))
+    return drawing.tag.endswith("svg") and shapes > 3 and words > 1

@@ -7,12 +7,15 @@ import io
 import json
 import math
 import sys
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from html_page import Page, is_picture
+from matplotlib import colormaps
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from dino4cells.classify import CrossValidation, cross_validate, make_folds, score
@@ -24,11 +27,13 @@ from dino4cells.report.attention import Attention, AttentionExamples
 from dino4cells.report.cells import merge, stretch, stretch_limits
 from dino4cells.report.columns import packed_columns
 from dino4cells.report.curves import loss_curve
-from dino4cells.report.figures import batch_figure, confusion_figure, scores_figure
+from dino4cells.report.figures import BASELINE, EQUAL_CONTRAST, INK, QUIET, batch_figure, confusion_figure, scores_figure, width_of_svg
 from dino4cells.report.findings import about_batches, findings, largest_class_scores, most_confused, summarize_loss
 from dino4cells.report.map_figures import map_class_by_class
-from dino4cells.report.palette import COLOURS, MARKERS, channel_colours
+from dino4cells.report.palette import COLOURS, MARKERS, channel_colours, luminance, shown_together
 from dino4cells.report.pictures import CellPictures, Portraits, fitted, sheet_jpeg
+from dino4cells.report.score_table import class_table
+from dino4cells.report.sheet import OPEN_ROWS, SheetRow, contact_sheet
 from dino4cells.report.text import data_block, visible
 from dino4cells.report.umap_layout import fuzzy_graph
 
@@ -74,8 +79,13 @@ def data() -> ReportData:
 
 
 @pytest.fixture(scope="module")
-def page(data: ReportData) -> Page:
-    return Page(render_report(data))
+def html(data: ReportData) -> str:
+    return render_report(data)
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
 
 
 def judged(truth: list[str], said: list[str], features: str = "") -> CrossValidation:
@@ -84,12 +94,19 @@ def judged(truth: list[str], said: list[str], features: str = "") -> CrossValida
     return CrossValidation("knn", 10, scores.classes, labels, predictions, (scores,), scores)
 
 
-def test_page_is_well_formed_and_loads_nothing_from_elsewhere(data: ReportData, page: Page) -> None:
+def test_page_is_well_formed_and_loads_nothing_from_elsewhere(page: Page) -> None:
     page.assert_complete_and_alone()
 
 
 def test_text_from_the_data_is_shown_as_text(page: Page) -> None:
-    for text in (*CLASSES, "Cells <script>alert(1)</script>", "actin <i>", "arch: <vit>", "s3://bucket/a&b", "s3://bucket/<data>"):
+    for text in (
+        *CLASSES,
+        "Cells <script>alert(1)</script>",
+        "actin <i>",
+        "model:\n  arch: <vit>",
+        "s3://bucket/a&b",
+        "s3://bucket/<data>",
+    ):
         assert text in page.text
     assert not any(tag in {"b", "i", "vit"} for tag, _ in page.tags)
 
@@ -134,8 +151,8 @@ def test_intervals_stand_beside_scores_and_so_does_the_nearest_neighbour_elsewhe
     assert "another compound" not in Page(render_report(shown)).text
 
 
-def test_report_is_the_same_for_the_same_data(data: ReportData) -> None:
-    assert render_report(data) == render_report(data)
+def test_report_is_the_same_for_the_same_data(data: ReportData, html: str) -> None:
+    assert render_report(data) == html
 
 
 def test_report_of_the_bare_minimum_is_still_a_page() -> None:
@@ -185,6 +202,26 @@ def test_guessing_the_largest_class_is_scored_as_scikit_learn_would() -> None:
     assert largest_class_scores(guess)[2] == pytest.approx(2 * 0.6 / 1.6 / 3)
 
 
+def test_each_class_is_told_with_its_recall_its_precision_and_what_it_is_taken_for() -> None:
+    scores = judged(["a"] * 10 + ["b"] * 2 + ["week10", "week9"], ["a"] * 7 + ["b"] * 3 + ["a", "b"] + ["week10"] * 2).pooled
+    table = class_table(scores)
+    for name, *cells in (("a", "10", "0.70", "0.88", "b (3)"), ("b", "2", "0.50", "0.25", "a (1)"), ("week9", "1", "0.00", "&ndash;")):
+        assert f"{name}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}" in table
+    assert table.index("week9</th>") < table.index("week10</th>")
+
+
+def test_numbers_in_a_matrix_and_letters_of_pictures_stand_out_from_what_is_behind_them() -> None:
+    def contrast(first: str | tuple[float, ...], second: str | tuple[float, ...]) -> float:
+        lighter, darker = sorted((luminance(to_rgb(colour)) for colour in (first, second)), reverse=True)
+        return (lighter + 0.05) / (darker + 0.05)
+
+    assert min(contrast(colour, "white") for colour in (INK, QUIET)) >= 4.5
+    assert contrast(BASELINE, "white") >= 3
+    for share in np.linspace(0, 1, 101):
+        behind = colormaps["Blues"](share)[:3]
+        assert contrast("black" if luminance(behind) > EQUAL_CONTRAST else "white", behind) >= 4.5
+
+
 def test_most_confused_classes_are_named_by_share_of_the_true_class() -> None:
     scores = judged(["a"] * 10 + ["b"] * 2, ["a"] * 7 + ["b"] * 3 + ["a", "b"]).pooled
     assert most_confused(scores) == ["b taken for a (1 of 2)", "a taken for b (3 of 10)"]
@@ -193,10 +230,13 @@ def test_most_confused_classes_are_named_by_share_of_the_true_class() -> None:
 @pytest.mark.parametrize("classes", [2, 13, 35])
 def test_figures_are_pictures_for_any_number_of_classes(classes: int) -> None:
     rng = np.random.default_rng(0)
-    labels = np.asarray([f"a class with quite a long name {index % classes}" for index in range(classes * 12)])
+    labels = np.asarray([f"a class with quite a long name {index % classes}" for index in range(classes * 6)])
     result = judged(labels.tolist(), rng.permutation(labels).tolist())
     plane = FeatureMap(rng.normal(size=(len(labels), 2)), np.arange(len(labels)), "UMAP")
-    assert is_picture(confusion_figure(result.pooled))
+    matrix = confusion_figure(result.pooled)
+    assert is_picture(matrix)
+    assert width_of_svg(matrix) > 72 * 0.36 * classes + 72  # cells of one size, and the names beside them
+    assert f"name {classes - 1}" in matrix.decode()  # the end of a long name, which tells it from the others
     assert is_picture(scores_figure({"trained": {"knn": result}}))
     assert is_picture(map_class_by_class(plane, labels))
 
@@ -207,6 +247,15 @@ def test_loss_curve_is_a_picture_of_few_and_of_many_steps_with_and_without_speed
     assert is_picture(loss_curve(plain, plateau=5.2))
     assert is_picture(loss_curve([{**record, "samples": 3.0, "images_per_second": 100.0} for record in plain]))
     assert is_picture(loss_curve([*plain, {"epoch": 9.0, "loss": math.nan}]))
+
+
+def test_names_in_pictures_are_text_which_a_browser_has_letters_for() -> None:
+    names = ["白血球", "خلية", "a & b", "$x_$"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib's own font has no such letters
+        matrix = confusion_figure(judged(names, names).pooled).decode()
+    for name in ("白血球", "خلية", "a &amp; b", "$x_$"):
+        assert name in matrix
 
 
 def test_35_classes_look_different_from_each_other() -> None:
@@ -227,6 +276,15 @@ def test_channels_get_the_colours_of_their_stains_and_never_share_one() -> None:
     assert min(yellow) == yellow[2]
 
 
+def test_more_channels_than_colours_do_not_add_up_to_white() -> None:
+    names = [f"CD{number}" for number in range(30)] + ["DAPI"]
+    together = shown_together(names)
+    assert (sum(together), together[-1]) == (7, True)  # a stain that is known is among them
+    assert shown_together(["DNA", "actin", "ER"]) == [True] * 3
+    only_others = np.where(np.asarray(together)[:, None, None], 0.0, 1.0) * np.ones((1, 4, 4))
+    assert merge(only_others, names).max() == 0
+
+
 def test_one_stretch_for_all_cells_keeps_a_dim_cell_dim_and_a_photograph_its_hues() -> None:
     dim, bright = np.full((3, 8, 8), 20, dtype=np.uint8), np.full((3, 8, 8), 200, dtype=np.uint8)
     dim[:, 0, 0] = 0
@@ -238,8 +296,16 @@ def test_one_stretch_for_all_cells_keeps_a_dim_cell_dim_and_a_photograph_its_hue
     assert (np.diff(merged[0, 0]) < 0).all()
 
 
+def test_a_long_contact_sheet_is_folded_after_its_first_rows() -> None:
+    rows = [SheetRow(f"class {number}", "1 cell", [np.full((2, 8, 8), number, np.uint8)]) for number in range(OPEN_ROWS + 3)]
+    html = contact_sheet(rows, ["DNA", "actin"])
+    shown, folded = html.split("<details>")
+    assert (shown.count("<canvas"), folded.count("<canvas")) == (OPEN_ROWS, 3)
+    assert "<details>" not in contact_sheet(rows[:OPEN_ROWS], ["DNA", "actin"])
+
+
 def test_flat_images_and_a_single_channel_are_no_error(data: ReportData) -> None:
-    flat = replace(data, channels=["DNA"], examples={name: [np.zeros((1, 9, 9), dtype=np.uint8)] for name in CLASSES})
+    flat = replace(data, channels=["DNA"], examples={name: [np.zeros((1, 9, 9), dtype=np.uint8)] for name in CLASSES}, results={}, log=())
     assert [tag for tag, _ in Page(render_report(flat)).tags].count("canvas") == 3
 
 
@@ -256,6 +322,30 @@ def test_small_cells_are_enlarged_by_whole_pixels_and_huge_ones_reduced() -> Non
     assert sheet.size == (16, 24)
 
 
+def test_cells_without_a_value_come_behind_those_that_have_one_and_have_no_colour() -> None:
+    frame = pd.DataFrame({"gene": ["b", None, "a", ""] * 5, "guess": ["x", "(not judged)"] * 10, "dose": [1, np.nan] * 10})
+    gene, guess, dose = packed_columns(frame)
+    assert (gene["values"], gene["known"]) == (["a", "b", "(empty)"], 2)
+    assert (guess["values"], guess["known"]) == (["x", "(not judged)"], 1)
+    assert (dose["values"], dose["known"]) == (["1", "(empty)"], 1)
+
+
+def test_doses_are_steps_in_their_order_and_measurements_are_numbers() -> None:
+    frame = pd.DataFrame({"dose": [0.25, 10, np.nan, 0.5] * 5, "area": np.linspace(0.1, 9.7, 20), "few": [0.5, 0.25] * 10})
+    dose, area, few = packed_columns(frame)
+    assert (dose["values"], dose["known"], dose["ordered"]) == (["0.25", "0.5", "10", "(empty)"], 3, True)
+    assert list(base64.b64decode(dose["codes"]["data"])[:4]) == [0, 2, 3, 1]  # type: ignore[index]
+    assert area["kind"] == "number"
+    assert few["values"] == ["0.25", "0.5"]
+    assert packed_columns(frame.head(4))[0]["kind"] == "number"  # a handful of cells are no series
+
+
+def test_long_bar_codes_keep_every_digit() -> None:
+    (column,) = packed_columns(pd.DataFrame({"barcode": [9_007_199_254_740_993 + row for row in range(20)]}))
+    assert column["kind"] == "text"
+    assert f"{column['prefix']}{column['texts'][2]}" == "9007199254740995"  # type: ignore[index]
+
+
 def test_columns_are_packed_as_values_numbers_or_text() -> None:
     frame = pd.DataFrame(
         {
@@ -267,7 +357,7 @@ def test_columns_are_packed_as_values_numbers_or_text() -> None:
     assert (plate["kind"], plate["values"]) == ("category", ["9", "10"])
     assert size["kind"] == "number"
     assert (file["prefix"], file["texts"][:2]) == ("img/", ["0.png", "1.png"])  # type: ignore[index]
-    assert drug["values"] == ["(empty)", "week9", "week10"]
+    assert drug["values"] == ["week9", "week10", "(empty)"]
     assert right["values"] == ["False", "True"]
 
 
@@ -346,6 +436,7 @@ def test_a_plate_that_the_features_tell_is_called_a_batch_effect_and_one_that_fo
     assert "strong batch effect" in about_batches(told, 0.5, 0.5)
     assert "no batch effect is seen" in about_batches(hidden, 1.0, 0.5)
     assert (follows.by_class, follows.excess) == (1.0, 0.0)
+    assert "neither seen nor excluded" in about_batches(follows, 1.0, 0.5)
     assert is_picture(batch_figure(told, {"trained": 0.5}, 0.5))
     assert batch_effect({"trained": noise}, labels, np.asarray(["P1"] * 120), "plate") is None
 

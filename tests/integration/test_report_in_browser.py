@@ -8,6 +8,7 @@ import math
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from playwright.sync_api import expect, sync_playwright
 
+from dino4cells.classify import cross_validate, make_folds
 from dino4cells.config import ModelConfig
 from dino4cells.data.dataset import CellImages
 from dino4cells.data.metadata import read_metadata
@@ -31,9 +34,47 @@ ARGUMENTS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update",
     "--disable-sync --enable-unsafe-swiftshader",
 )
+# Texts that stand out too little from what is behind them (WCAG 2.2, AA: 4.5 to 1, large ones 3 to 1), with their contrast.
+FAINT = """() => {
+  const parts = (colour) => colour.match(/[0-9.]+/g).map(Number);
+  const linear = (part) => (part /= 255) <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+  const luminance = (colour) => {
+    const [red, green, blue] = parts(colour).map(linear);
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+  };
+  const behind = (node) => {
+    for (; node; node = node.parentElement) {
+      const colour = getComputedStyle(node).backgroundColor;
+      if (parts(colour)[3] !== 0) return colour;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
+  let seen = 0;
+  while (texts.nextNode()) {
+    const node = texts.currentNode.parentElement;
+    if (!texts.currentNode.data.trim() || ["SCRIPT", "NOSCRIPT", "OPTION"].includes(node.tagName) || !node.checkVisibility()) continue;
+    const { color, fontSize, fontWeight } = getComputedStyle(node), size = parseFloat(fontSize);
+    const [low, high] = [luminance(color), luminance(behind(node))].sort((a, b) => a - b), contrast = (high + 0.05) / (low + 0.05);
+    seen += 1;
+    if (contrast < (size >= 24 || (size >= 18.66 && fontWeight >= 700) ? 3 : 4.5)) found.push([node.textContent, contrast]);
+  }
+  return { seen, found };
+}"""
 HOSTILE = ("<script>window.broken=1</script>", '<img src=x onerror="window.broken=1">', "\u202eturned\x07", "=SUM(A1)", "plain")
 COUNT = 60
-WAIT = 20_000  # milliseconds
+WAIT = 60_000  # milliseconds, of a machine that is busy with other things
+SETTLED = """() => {
+  const state = document.documentElement.dataset;
+  if (byId("sheet-data") && state.sheet !== "drawn") return false;
+  if (!byId("map-data")) return true;
+  if (state.map === "hidden") return true;  // on paper, where what was drawn before stays
+  if (state.map !== "drawn") return false;
+  const { width, height } = Bokeh.index.roots[0].frame.bbox, dots = byId("map-dots");
+  const filled = (canvas) => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some((part) => part > 0);
+  if (dots.style.width !== `${width}px` || dots.style.height !== `${height}px`) return false;
+  return [...document.querySelectorAll(".portrait")].every(filled);
+}"""
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="NO BROWSER: THE REPORT'S MAP, SHEET AND SELECTIONS ARE NOT TESTED; install chromium"
@@ -56,7 +97,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "umap", None)  # which takes seconds to compile; the unit tests hold it
         cells = map_cells(features, frame, labels, "label", pictures=cell_pictures(images, channels, examples))
-    page = render_report(ReportData("Cells <i>of</i> a test", channels, labels, {}, "", examples=examples, cells=cells))
+    folds = make_folds(labels, metadata.frame["plate"].to_numpy(), count=3, group_name="plate")
+    results = {"trained": {"knn": cross_validate(features, labels, folds, "knn")}}
+    content = ReportData("Cells <i>of</i> a test", channels, labels, results, folds.description, examples=examples, cells=cells)
+    page = render_report(replace(content, run={"Data": "cells"}, settings="model:", artifacts={"Model": "model"}, footer="a test"))
     path = directory / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
@@ -64,8 +108,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=" ".join(ARGUMENTS).split())
         yield opened
@@ -85,17 +127,24 @@ class Visit:
         self.view: Any = self.page
 
     def wait(self) -> None:
-        """Until the map and the sheet are drawn."""
-        drawn = "() => ['map', 'sheet'].every((part) => !dataBlock(`${part}-data`) || document.documentElement.dataset[part] === 'drawn')"
-        self.view.wait_for_function(drawn, timeout=WAIT)
-        self.view.wait_for_function("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
+        """Until nothing is left to be drawn: the map at the size that it has now, the sheet, the pictures of cells."""
+        self.view.wait_for_function(SETTLED, timeout=WAIT)
 
     def text(self, element: str) -> str:
         return str(self.view.locator(element).inner_text())
 
+    def wait_for(self, element: str, text: str) -> None:
+        """Until an element says so, whatever it said before."""
+        expect(self.view.locator(element)).to_contain_text(text, timeout=WAIT)
+
+    def wait_for_number(self, elements: str, count: int) -> None:
+        """Until there are so many of these."""
+        expect(self.view.locator(elements)).to_have_count(count, timeout=WAIT)
+
     def place(self, cell: int) -> tuple[float, float]:
         """Where a cell of the map is, in pixels of the window."""
         self.view.locator("#map-figure").scroll_into_view_if_needed()
+        self.wait()
         left, top = self.view.evaluate(
             """(cell) => {
               const view = Bokeh.index.roots[0], data = view.model.document.get_model_by_name("cells").data;
@@ -128,6 +177,7 @@ class Visit:
     def drag(self, *corners: tuple[float, float]) -> None:
         """Drag over the map from corner to corner, which are shares of its width and height."""
         self.view.locator("#map-figure").scroll_into_view_if_needed()
+        self.wait()
         box = self.view.locator("#map-figure").bounding_box()
         points = [(box["x"] + across * box["width"], box["y"] + down * box["height"]) for across, down in corners]
         self.page.mouse.move(*points[0])
@@ -163,7 +213,8 @@ def visit(browser: Any, report: Path) -> Iterator[Callable[..., Visit]]:
 
 
 def pixels(visit: Visit, element: str) -> np.ndarray:
-    """(H, W, 3) of an element, as it is seen."""
+    """(H, W, 3) of an element, as it is seen when all that was asked for is drawn."""
+    visit.wait()
     return np.asarray(Image.open(io.BytesIO(visit.view.locator(element).screenshot())).convert("RGB"), dtype=int)
 
 
@@ -192,12 +243,11 @@ def test_a_cell_under_the_pointer_is_shown_with_its_image_class_and_metadata_as_
     page = visit()
     cell = page.lone()
     page.page.mouse.move(*page.place(cell), steps=2)
-    page.view.wait_for_function("() => document.querySelector('#map-card canvas')", timeout=WAIT)
+    page.wait_for("#map-card", page.column("file")[cell])  # another may lie on the way
     shown = page.text("#map-card")
     label = page.column("label")[cell].replace("\u202e", "\ufffd").replace("\x07", "\ufffd")
     for text in (label, page.column("file")[cell], page.column("ID")[cell], page.column("plate")[cell], "score"):
         assert text in shown
-    page.view.wait_for_timeout(100)
     assert pixels(page, "#map-card canvas").std() > 5
     for text in HOSTILE[:2]:
         assert text in page.text("#map-legend")
@@ -223,13 +273,13 @@ def test_a_selection_lists_its_cells_and_downloads_them_as_a_csv_that_is_inert_i
         assert row["label"] == (f"'{original}" if original.startswith("=") else original)
         assert math.isfinite(float(row["score"]))
     page.view.locator("#map-legend button", has_text="=SUM(A1)").click()
-    assert page.text("#selection-count") == f"{COUNT // len(HOSTILE)} cells of {COUNT}"
+    page.wait_for("#selection-count", f"{COUNT // len(HOSTILE)} cells of {COUNT}")
     page.view.locator("#selection-text").click()
     assert page.view.locator("#selection-copy textarea").input_value().count("'=SUM(A1)") == COUNT // len(HOSTILE)
     page.view.locator("[data-tool=box]").click()
     assert page.view.locator("[data-tool=box]").get_attribute("aria-pressed") == "true"
     page.drag((0.01, 0.01), (0.99, 0.99))
-    assert page.text("#selection-count") == f"{COUNT} cells of {COUNT}"
+    page.wait_for("#selection-count", f"{COUNT} cells of {COUNT}")
     page.view.locator("#selection-end").click()
     assert page.view.locator("#map-selection").is_hidden()
 
@@ -238,9 +288,8 @@ def test_a_click_shows_ten_neighbours_with_pictures_classes_and_distances(visit:
     page = visit()
     cell = page.lone()
     page.page.mouse.click(*page.place(cell))
+    page.wait_for_number("#neighbours-list li", 11)
     cards = page.view.locator("#neighbours-list li")
-    cards.nth(10).wait_for(timeout=WAIT)
-    assert cards.count() == 11
     distances = [float(words.split("\n")[-1]) for words in cards.all_inner_texts()[1:]]
     assert distances == sorted(distances)
     assert page.view.locator("#neighbours-list canvas").count() == 11
@@ -253,14 +302,15 @@ def test_the_map_can_be_walked_by_keyboard(visit: Callable[..., Visit]) -> None:
     page = visit()
     page.view.locator("#map-figure").focus()
     page.page.keyboard.press("ArrowRight")
+    page.wait_for("#map-card", "plate")
     first = page.text("#map-card")
     page.page.keyboard.press("ArrowRight")
-    assert page.text("#map-card") != first
+    page.view.wait_for_function("(first) => document.querySelector('#map-card').innerText !== first", arg=first, timeout=WAIT)
     page.page.keyboard.press("Enter")
-    assert page.view.locator("#neighbours-list li").count() == 11
+    page.wait_for_number("#neighbours-list li", 11)
     page.view.locator("#map-find").fill("plate2")
     page.page.keyboard.press("Enter")
-    assert page.text("#selection-count") == f"{page.column('plate').count('plate2')} cells of {COUNT}"
+    page.wait_for("#selection-count", f"{page.column('plate').count('plate2')} cells of {COUNT}")
 
 
 def test_channels_are_hidden_and_brightened(visit: Callable[..., Visit]) -> None:
@@ -289,7 +339,10 @@ def test_the_report_works_in_a_frame_that_allows_scripts_alone(visit: Callable[.
     page = visit(frame, framed=True)
     assert dots_of(page, COLOURS[0]) > 50
     page.view.locator("#map-legend button", has_text="plain").click()
-    assert page.text("#selection-count") == "12 cells of 60"
+    page.wait_for("#selection-count", "12 cells of 60")
+    page.view.locator(".contents a", has_text="What was run").click()
+    expect(page.view.get_by_role("heading", name="What was run")).to_be_in_viewport(timeout=WAIT)
+    assert page.page.frames[1].url == "about:srcdoc"  # no link led to the page around the frame
     page.view.locator("#selection-text").click()
     assert len(page.view.locator("#selection-copy textarea").input_value().splitlines()) == 1 + 12
 
@@ -299,11 +352,12 @@ def test_on_paper_the_map_fits_and_keeps_its_dots_and_rings(visit: Callable[...,
     page.view.locator("#map-figure").focus()
     page.page.keyboard.press("ArrowRight")
     page.page.keyboard.press("Enter")
-    page.view.locator("#neighbours-list li").nth(10).wait_for(timeout=WAIT)
+    page.wait_for_number("#neighbours-list li", 11)
     page.view.evaluate("() => window.dispatchEvent(new Event('beforeprint'))")
     page.view.evaluate("() => window.dispatchEvent(new Event('resize'))")  # as some browsers send while they print
     page.page.emulate_media(media="print", color_scheme="dark")
     page.page.set_viewport_size({"width": 640, "height": 900})
+    page.view.wait_for_function("() => window.innerWidth === 640", timeout=WAIT)
     right = page.view.evaluate("() => document.getElementById('map-dots').getBoundingClientRect().right")
     assert 500 < right <= 640
     assert all(dots_of(page, colour) > 30 for colour in COLOURS[: len(HOSTILE)])
@@ -346,7 +400,15 @@ def test_all_of_many_cells_are_painted_and_selected(visit: Callable[..., Visit],
 )
 def test_the_page_fits_and_is_kept_as_a_picture(visit: Callable[..., Visit], report: Path, name: str, options: dict[str, Any]) -> None:
     page = visit(**options)
+    page.view.locator("#map-legend button", has_text="plain").click()
+    page.view.locator("#selection-table button").first.click()  # so that all parts are there
+    page.wait_for_number("#neighbours-list li", 11)
     assert page.view.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
+    page.view.evaluate("() => document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    page.wait()
+    texts = page.view.evaluate(FAINT)
+    assert texts["found"] == []
+    assert texts["seen"] > 100
     picture = report.with_name(f"{name}.png")
     page.page.screenshot(path=picture, full_page=True)
     print(f"screenshot: {picture}")

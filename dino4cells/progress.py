@@ -179,5 +179,6 @@ class Relay:
         if self._bar is None:
             from dino4cells.progress_bar import Bar
 
-            self._bar, self._step = Bar(sys.stderr), event["step"]
+            # The lines of the processes reach this relay by the standard output of some callers, which has to stay theirs.
+            self._bar, self._step = Bar(sys.stderr, take_stdout=False), event["step"]
         self._bar.draw(event)

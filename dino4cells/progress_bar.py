@@ -20,15 +20,16 @@ class Bar(Progress):
 
     Args:
         stream: a terminal.
+        take_stdout: whether that holds for the standard output too, which rich then replaces.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, take_stdout: bool = True) -> None:
         console = Console(file=stream, highlight=False)
         bar = BarColumn(bar_width=min(max(console.width - STATE_WIDTH, LEAST_WIDTH), MOST_WIDTH))
         self._note = ""
         # Drawn when there is something new, by no thread of its own.
         columns = TextColumn("{task.description:<8}"), bar, TextColumn("{task.fields[state]}")
-        super().__init__(*columns, console=console, auto_refresh=False)
+        super().__init__(*columns, console=console, auto_refresh=False, redirect_stdout=take_stdout)
         self._task = self.add_task("", total=1, state="")
 
     def draw(self, event: Event) -> None:

@@ -52,7 +52,8 @@ def print_summary(classification: str, *, features: str, model: str | None, seco
     if trained and open_artifact(trained, MODEL, CLASSIFIER).manifest.kind == MODEL:
         training = load_card(trained).training
         facts.append(("loss", f"{training.loss_start:.3f} → {training.loss_end:.3f} over {training.epochs:.1f} epochs"))
-        facts.append(("training", f"{training.images_per_second:,.0f} images/s, {training.seconds:,.0f} s, {training.processes} processes"))
+        processes = f"{training.processes} process{'es' * (training.processes != 1)}"
+        facts.append(("training", f"{training.images_per_second:,.0f} images/s, {training.seconds:,.0f} s, {processes}"))
     facts.append(("split", as_markup(metrics["split"])))
     console.print()
     table = Table.grid(padding=(0, 2))

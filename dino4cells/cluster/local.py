@@ -19,7 +19,7 @@ from dino4cells.cluster.gpus import visible_devices
 from dino4cells.cluster.job import JobSpec
 from dino4cells.cluster.reason import FAULT, MISTAKE, OUTAGE, REASON_FILE, Reason
 from dino4cells.errors import ConfigError, Interrupted, JobFailed
-from dino4cells.events import LOG, Style, style_of
+from dino4cells.events import LOG, Style, event_of, style_of
 from dino4cells.progress import Relay
 
 # torchrun's own account of a failed process; it says less than the process did and is shown only when that left no reason. Its
@@ -85,7 +85,7 @@ class LocalLauncher:
                 start_new_session=True,
             )
             with _forwarded_signals(process) as received:
-                withheld = _pass_on(process)
+                withheld = _pass_on(process, received)
                 code = process.wait()
             reason = Reason.read(place)
         if not code:
@@ -144,15 +144,18 @@ def _name(number: int) -> str:
         return f"signal {number}"
 
 
-def _pass_on(process: subprocess.Popen[str]) -> list[str]:
-    """Print the output as it comes, up to torchrun's account of a failure; returns what was not printed."""
+def _pass_on(process: subprocess.Popen[str], received: Sequence[signal.Signals]) -> list[str]:
+    """Print the output as it comes, up to torchrun's account of a failure; returns what was not printed.
+
+    Once a signal is received, events alone are printed: torchrun then ends by an exception of its own, with a traceback.
+    """
     withheld: list[str] = []
     failing = False
     with Relay() as relay:
         for line in process.stdout or ():
             agent = AGENT_LINE.match(line)
             failing = failing or (agent is not None and agent["level"] == "E")
-            if failing or agent:
+            if failing or agent or (received and event_of(line) is None):
                 withheld.append(line)
             else:
                 relay.line(line)

@@ -190,9 +190,11 @@ def test_processes_of_a_job_draw_their_launchers_bar(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "100")
     rates = {"images_per_second": 5.0, "seconds_left": 5.0, "note": "loss 4.2"}
+    output = sys.stdout
     with Relay(io.StringIO()) as relay:
         for done in (50, 75):
             relay.line(line_of("progress", step="train", done=done, total=100, unit="images", **rates))
+        assert sys.stdout is output  # by which a caller may get the lines that it gives to the relay
     first, second = _screen(terminal.getvalue())
     assert "75% · 75/100 images · 5.0 images/s · 0:05 left" in first
     assert second.strip() == "loss 4.2"

@@ -30,6 +30,7 @@ from tests.integration.training_alone import ALONE
 from tests.tally import Tally
 
 SHORT = Patience(first=0.05, every=0.1, expires=0.6, look=0.05)
+LIVING = replace(SHORT, expires=60.0)  # on a busy machine a living holder may give no sign for longer than the other's limit
 
 
 @pytest.fixture(params=["file", "s3"])
@@ -71,7 +72,7 @@ def test_a_second_run_elsewhere_is_refused_when_the_first_gives_a_sign_of_life(o
 
     signs = threading.Timer(0.2, give_sign)
     signs.start()
-    with pytest.raises(OutputInUse, match="process 42 on node-7"), held(output, SHORT):
+    with pytest.raises(OutputInUse, match="process 42 on node-7"), held(output, LIVING):
         pass
     signs.join()
     assert Holder.read(storage.read_text(lease_url(output))).owner == "other"
@@ -89,7 +90,7 @@ def test_the_lease_of_a_run_that_is_gone_expires(output: str, caplog: pytest.Log
 def test_a_restarted_pod_of_the_same_job_does_not_wait(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "dino-1f2e-master-0")
     elsewhere(output, job="dino-1f2e")
-    with held(output, replace(SHORT, expires=60.0)) as lease:
+    with held(output, LIVING) as lease:
         lease.confirm()
 
 
@@ -118,7 +119,7 @@ def test_the_same_command_again_does_not_wait_for_its_killed_run(output: str) ->
     assert storage.exists(lease_url(output))
     began = time.monotonic()
     with held(output):
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < Patience().expires / 2
 
 
 def test_a_process_number_that_was_given_again_is_no_holder(tmp_path: Path) -> None:
@@ -135,14 +136,15 @@ def test_of_many_that_begin_in_the_same_instant_one_goes_on(output: str, tally: 
     dice = random.Random(0)
     for _ in range(5):
         inside, most, lock = 0, 0, threading.Lock()
-        barrier = threading.Barrier(4)
+        begin, begun = threading.Barrier(4), threading.Barrier(4)
 
-        def run(delay: float, barrier: threading.Barrier = barrier, lock: threading.Lock = lock) -> str:
+        def run(delay: float, begin: threading.Barrier = begin, begun: threading.Barrier = begun, lock: threading.Lock = lock) -> str:
             nonlocal inside, most
-            barrier.wait()
+            begin.wait()
             time.sleep(delay)
             try:
-                with held(output, SHORT) as lease:
+                with held(output, LIVING) as lease:
+                    begun.wait(60)  # all have taken it or were refused: who comes later is in no race
                     time.sleep(6 * SHORT.every)  # the first steps, before anything is written
                     lease.confirm()
                     with lock:
@@ -151,8 +153,11 @@ def test_of_many_that_begin_in_the_same_instant_one_goes_on(output: str, tally: 
                     time.sleep(3 * SHORT.every)
                     with lock:
                         inside -= 1
-            except (OutputInUse, LeaseLost):
+            except OutputInUse:
+                begun.wait(60)
                 return "refused"
+            except LeaseLost:
+                return "lost"
             return "done"
 
         with ThreadPoolExecutor(4) as threads:

@@ -18,6 +18,7 @@ from types import FrameType
 from dino4cells.cluster.gpus import visible_devices
 from dino4cells.cluster.job import JobSpec
 from dino4cells.cluster.reason import FAULT, MISTAKE, OUTAGE, REASON_FILE, Reason
+from dino4cells.cores import available_cores
 from dino4cells.errors import ConfigError, Interrupted, JobFailed
 from dino4cells.events import LOG, Style, event_of, style_of
 from dino4cells.progress import Relay
@@ -106,11 +107,10 @@ class LocalLauncher:
         ]
 
     def _environment(self, job: JobSpec, reason: Path) -> dict[str, str]:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         environment = {
             **os.environ,
             # The processes share the cores instead of each taking all of them.
-            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores // job.processes_per_node))),
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, available_cores() // job.processes_per_node))),
             "PYTHONUNBUFFERED": "1",
             "PYTHONIOENCODING": "utf-8",
             REASON_FILE: str(reason),

@@ -8,21 +8,32 @@ import numpy as np
 
 from dino4cells.report.palette import channel_colours, shown_together
 
+UNNAMED = ["channel_0", "channel_1", "channel_2"]
+
 
 def stretch_limits(images: Iterable[np.ndarray], channels: Sequence[str]) -> np.ndarray:
     """(C, 2) values that become black and white: the 0.5 and 99.7 percentiles over all given cells.
 
-    A colour photograph (channels red, green, blue) gets one pair for the three, which keeps its hues.
+    A colour photograph gets one pair for the three, which keeps its hues.
     """
     by_channel: list[list[np.ndarray]] = [[] for _ in channels]
     for image in images:
         for channel, plane in enumerate(image):
             by_channel[channel].append(np.asarray(plane, dtype=np.float32).ravel())
-    limits = np.asarray([np.percentile(np.concatenate(pixels), [0.5, 99.7]) for pixels in by_channel])
-    if [channel.strip().lower() for channel in channels] == ["red", "green", "blue"]:
+    found = np.asarray([np.percentile(np.concatenate(pixels), [0.5, 50, 99.7]) for pixels in by_channel])
+    limits = found[:, [0, 2]]
+    if _is_photograph(channels, found):
         limits[:] = limits[:, 0].min(), limits[:, 1].max()
     limits[:, 1] = np.maximum(limits[:, 1], limits[:, 0] + 1e-6)
     return limits
+
+
+def _is_photograph(channels: Sequence[str], percentiles: np.ndarray) -> bool:
+    """Whether these are red, green and blue of a stained smear or section: by their names, or, where nobody named them, since most of it
+    is bright in all three; cells that fluoresce lie on black."""
+    names = [channel.strip().lower() for channel in channels]
+    dark, middle, bright = percentiles.T
+    return names == ["red", "green", "blue"] or (names == UNNAMED and bool((middle > (dark + bright) / 2).all()))
 
 
 def stretch(image: np.ndarray, limits: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from dino4cells.classify import Classifier, CrossValidation, Scores
 from dino4cells.report.data import FEATURE_NAMES, TRAINED, ReportData
-from dino4cells.report.elements import fact_table, plot
+from dino4cells.report.elements import fact_table, number_of_cells, plot
 from dino4cells.report.figures import scores_figure
 from dino4cells.report.findings import largest_class_scores
 from dino4cells.report.labels import by_number
@@ -43,11 +43,12 @@ def scores_section(data: ReportData) -> str:
     drawn = f" In brackets: 95 % intervals, by drawing {data.resampled} anew." if data.resampled else ""
     groups = "".join(f'<th class="first" colspan="3" scope="colgroup">{escape(name)}</th>' for name in classifiers.values())
     columns = '<th class="first" scope="col">accuracy</th><th scope="col">balanced</th><th scope="col">macro F1</th>' * len(classifiers)
-    left_out = int((~np.isin(data.labels, judged[0].classes)).sum())
+    others = int((~np.isin(data.labels, judged[0].classes)).sum())
+    left_out = f" Left out: {number_of_cells(others)} of classes that cannot be judged." if others else ""
     return (
         "<h2>How well can the classes be told apart?</h2>\n"
         f'<p class="quiet">{judged[0].pooled.cells:,} cells, each judged by a classifier that was fitted without it. '
-        f"Split: {escape(data.split)}.{f' {left_out:,} cells of classes that cannot be judged are left out.' if left_out else ''} "
+        f"Split: {escape(data.split)}.{left_out} "
         f"Balanced accuracy counts every class the same, however rare. The best of each column is bold.{drawn}</p>\n"
         '<div class="scroll" tabindex="0" role="region" aria-label="Scores"><table class="scores">'
         f'<thead><tr><td></td>{groups}</tr><tr><th scope="col">features</th>{columns}</tr></thead>'

@@ -3,7 +3,7 @@
 (() => {
   const data = dataBlock("sheet-data");
   if (!data) return;
-  const tile = data.tile, channels = data.channels, GAP = 2;  // pixels between two cells
+  const tile = data.tile, channels = data.channels, GAP = Math.max(1, Math.round(tile / 60));  // pixels between two cells
   const boxes = channels.map((_, number) => byId(`channel-${number}`));
   const contrast = byId("sheet-contrast"), black = byId("sheet-black");
   const rows = data.rows.map((row, number) => ({ ...row, canvas: byId(`sheet-${number}`), planes: null }));

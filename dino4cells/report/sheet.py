@@ -68,11 +68,13 @@ def contact_sheet(rows: Sequence[SheetRow], channels: Sequence[str]) -> str:
         for number, row in enumerate(shown)
     ]
     more = len(body) - OPEN_ROWS
-    which = "all channels" if all(together) else f"{sum(together)} of {len(channels)} channels at first"
+    which = "all channels" if all(together) else f"{sum(together)} of {len(channels)} channels until you switch on others,"
+    merged = f", {which} in their colours, added up as light adds" if len(channels) > 1 else ""
+    alone = " A channel alone is grey." if len(channels) > 1 else ""
     return (
         "<h2>Example cells</h2>\n"
-        f'<p class="quiet">Cells of each row drawn at random, {which} in their colours, added up as light adds. Black and white mean '
-        "the same intensity in all rows, so brightness can be compared. A channel alone is grey.</p>\n"
+        f'<p class="quiet">Cells of each row drawn at random{merged}. Black and white mean the same intensity in all rows, so brightness '
+        f"can be compared.{alone}</p>\n"
         f'<div class="controls">{switches}'
         '<label>Contrast <input type="range" id="sheet-contrast" min="0.5" max="6" step="0.1" value="1"> '
         '<output id="contrast-value" for="sheet-contrast">×1.0</output></label>'

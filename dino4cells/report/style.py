@@ -157,6 +157,8 @@ footer { margin-top: 40px; color: var(--quiet); font-size: 13px; }
   #map-dots { position: static; display: block; width: 100% !important; height: auto !important; }
   .atlas aside, #map-selection .scroll { max-height: none; }
   #map-selection .scroll, #map-legend { overflow: visible; }
+  .list { font-size: 8pt; }
+  .list th, .list td { padding: 2px 4px; max-width: none; white-space: normal; overflow-wrap: anywhere; }
   details::details-content { content-visibility: visible; height: auto; }
 }
 """

@@ -165,7 +165,7 @@ def test_report_of_the_bare_minimum_is_still_a_page() -> None:
 def test_left_out_cells_and_given_warnings_are_told(data: ReportData) -> None:
     labels = np.concatenate([data.labels, ["rare", "rare"]])
     page = Page(render_report(replace(data, labels=labels, groups=None, warnings=["Class 'rare' has 2 cells."], cells=None, examples={})))
-    assert "2 cells of classes that cannot be judged are left out" in page.text
+    assert "Left out: 2 cells of classes that cannot be judged" in page.text
     assert "Class 'rare' has 2 cells." in page.text
     assert "the split is random" in page.text
 
@@ -294,6 +294,10 @@ def test_one_stretch_for_all_cells_keeps_a_dim_cell_dim_and_a_photograph_its_hue
     photograph = np.stack([np.full((8, 8), 200.0), np.full((8, 8), 100.0), np.full((8, 8), 50.0)])
     merged = merge(stretch(photograph, stretch_limits([photograph], ["red", "green", "blue"])), ["red", "green", "blue"])
     assert (np.diff(merged[0, 0]) < 0).all()
+    smear, unnamed = np.full((3, 8, 8), 230.0) * [[[1.0]], [[0.9]], [[0.95]]], ["channel_0", "channel_1", "channel_2"]
+    smear[:, 3:5, 3:5] = np.asarray([90.0, 20.0, 110.0])[:, None, None]
+    assert (np.ptp(stretch_limits([smear], unnamed), axis=0) == 0).all()  # a stained smear, though nobody named its channels
+    assert (np.ptp(stretch_limits([255 - smear], unnamed), axis=0) > 0).any()  # cells on black
 
 
 def test_a_long_contact_sheet_is_folded_after_its_first_rows() -> None:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 from healthy_cluster import write_kubeconfig
-from kubernetes_server import BEGIN, NAMESPACE, KubernetesServer, Time, kubernetes_server
+from kubernetes_server import NAMESPACE, KubernetesServer, Time, kubernetes_server
+from played_cluster import BEGIN
 
 from dino4cells.cluster import launcher
 from dino4cells.cluster.api import Api

@@ -1,14 +1,17 @@
-"""The pictures of docs/tutorial.md, from the directories that its commands leave: `python docs/make_pictures.py DIRECTORY`.
+"""The pictures and the numbers of docs/tutorial.md, from the directories that its commands leave: `python docs/make_pictures.py DIRECTORY`.
 
-Needs what `dino4cells[dev]` brings, and Chromium for the map, which is a picture of the report itself.
+Writes the pictures to docs/images, and prints the loss and the table of scores as the page has them. Needs what `dino4cells[dev]` brings,
+and Chromium for the map, which is a picture of the report itself.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -23,8 +26,11 @@ from playwright.sync_api import sync_playwright
 
 import dino4cells
 from dino4cells.report.cells import merge, stretch, stretch_limits
+from dino4cells.report.data import TRAINED
+from dino4cells.report.findings import summarize_loss
 
 IMAGES = Path(__file__).parent / "images"
+FEATURES = {TRAINED: "**trained**", "untrained": "same network, untrained", "intensity": "intensity statistics"}
 EXAMPLES = 2
 POINTED_AT = 400
 PLACE_OF_A_CELL = """(cell) => {
@@ -32,10 +38,14 @@ PLACE_OF_A_CELL = """(cell) => {
   const figure = view.el.getBoundingClientRect();
   return [figure.left + view.frame.x_scale.compute(data.x[cell]), figure.top + view.frame.y_scale.compute(data.y[cell])];
 }"""
+PICTURE_DRAWN = """() => {
+  const canvas = document.querySelector("#map-card .portrait");
+  return canvas && canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some((part) => part > 0);
+}"""
 
 
 def main(place: Path) -> None:
-    """Write all pictures."""
+    """Write all pictures, and print the numbers of the same run."""
     IMAGES.mkdir(exist_ok=True)
     table = pd.read_csv(place / "cells" / "metadata.csv")
     model = dino4cells.load_model(place / "model")
@@ -45,6 +55,29 @@ def main(place: Path) -> None:
     _save(_loss(model.trained.log()), "loss")
     _save(_attention(chosen, images, model), "attention")
     _screenshot(place / "classes" / "report.html")
+    loss = summarize_loss(model.trained.log())
+    assert loss is not None
+    print(f"{model.trained.log()[-1]['samples']:,.0f} images, loss from {loss.start:.2f} to {loss.end:.2f}\n")
+    print(_scores(json.loads((place / "classes" / "metrics.json").read_text())["results"]))
+
+
+def _scores(results: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """The table: accuracy with its interval, a row for each set of features."""
+    rows = ["| | 10 nearest neighbours | linear probe |", "| --- | --- | --- |"]
+    for features, name in FEATURES.items():
+        cells = [name]
+        for classifier in ("knn", "linear"):
+            scores = results[features][classifier]
+            accuracy, low, high = (f"{value:.{digits}f}".removeprefix("0") for value, digits in _with_interval(scores))
+            cells.append(f"{f'**{accuracy}**' if features == TRAINED else accuracy} ({low} to {high})")
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _with_interval(scores: dict[str, Any]) -> list[tuple[float, int]]:
+    """Accuracy and both ends of its interval, each with its digits."""
+    low, high = scores["intervals"]["accuracy"]
+    return [(scores["accuracy"], 3), (low, 2), (high, 2)]
 
 
 def _image(path: Path) -> np.ndarray:
@@ -124,7 +157,7 @@ def _screenshot(report: Path) -> None:
         atlas = page.locator(".atlas")
         atlas.scroll_into_view_if_needed()
         page.mouse.move(*page.evaluate(PLACE_OF_A_CELL, POINTED_AT))
-        page.wait_for_timeout(700)  # the cell's picture
+        page.wait_for_function(PICTURE_DRAWN)
         _write(Image.open(io.BytesIO(atlas.screenshot())), "map")
         browser.close()
 

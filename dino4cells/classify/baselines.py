@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logit
 
 from dino4cells.classify.labels import Task
 from dino4cells.classify.probe import linear_probe
@@ -24,7 +25,7 @@ def guesses(task: Task, train_NK: Floats, cells: int) -> Floats:
     The average precision of a label is then the share of cells that have it, and its F1 the best that a constant can have.
     """
     shares_K = train_NK.mean(axis=0)
-    constant_K = np.ones_like(shares_K) if task.several else shares_K
+    constant_K = np.ones_like(shares_K) if task.several else np.where(np.arange(len(shares_K)) == shares_K.argmax(), 1, -1)
     return np.tile(constant_K, (cells, 1)).astype(np.float32)
 
 
@@ -60,5 +61,7 @@ class ProbeBaseline:
             elif probe is None:
                 logits_NK[:, int(constant or 0)] = SURE
             else:
-                logits_NK[:, probe.classes_.astype(int)] = np.maximum(probe.predict_log_proba(rows), -SURE)
+                # Of each class against the rest, as a head's: above 0 where it is more probable than not.
+                likely = logit(probe.predict_proba(rows))
+                logits_NK[:, probe.classes_.astype(int)] = likely.clip(-SURE, SURE)
         return logits_NK

@@ -73,6 +73,9 @@ def evaluate(features: Features, config: ClassificationConfig, kept: Kept | None
     folds = cells.folds(config)
     names, groups = cells.labels_N, cells.groups_N
     sets = {TRAINED: features.dino[rows], **{name: values[rows] for name, values in features.baselines.items()}}
+    fewest = min(len(learnt) for learnt, _ in folds)
+    if config.neighbours > fewest:
+        warnings.append(f"{config.neighbours} neighbours are asked for, and a fold has {fewest} cells to learn from, of which all vote.")
     judged_groups = None if groups is None else groups[folds.judged]
     resamples = Resamples.of(len(folds.judged), judged_groups, config.group or "group", config.seed)
     results: dict[str, dict[Classifier, CrossValidation]] = {}

@@ -105,10 +105,12 @@ def judge(run: Assembly, logits: Mapping[str, Floats], temperatures: tuple[float
             others[GUESSING] = guesses(run.task, run.parts["train"].labelled.targets_NK, len(judged))
             if probe is not None and isinstance(part.labelled.inputs, FeatureInputs):
                 others[PROBE] = probe.logits(part.labelled.inputs.values_ND[judged].cpu().numpy())
+        # As the probabilities that are written: a temperature of each label changes which cells of all labels together come first.
+        calibrated = (found / np.asarray(temperatures)).astype(np.float32)
         before, after = (probabilities_of(found, given, several) for given in ((1.0,), temperatures))
         parts[name] = JudgedPart(
             cells=len(judged),
-            scores=head_scores(run.task, found, targets, resamples),
+            scores=head_scores(run.task, calibrated, targets, resamples),
             calibration=Calibration.of(temperatures, before, after, targets, several),
             baselines={other: head_scores(run.task, given, targets, resamples) for other, given in others.items()},
             resampled=resamples.description,

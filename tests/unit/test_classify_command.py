@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from simulated_features import WIDTH, cells_of_lines, cells_of_places, write_features
+from sklearn.metrics import average_precision_score
 
 from dino4cells.artifacts import open_artifact
 from dino4cells.classify.classifier import KIND, load_classifier
@@ -98,6 +99,11 @@ def test_labels_of_which_a_cell_may_have_several_are_learnt_each_for_itself(dino
     assert "test" not in metrics["scores"]
     assert any("has no labels" in warning for warning in metrics["warnings"])
     predictions = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
+    judged = predictions[predictions["part"] == "valid"]
+    labels = [[f"place {place}" in text.split("; ") for place in range(4)] for text in judged["label"]]
+    # Of all labels together, as their calibrated probabilities say it, which are those of the file.
+    precision = average_precision_score(labels, judged.filter(like="probability_"), average="micro")
+    assert scores["micro_average_precision"] == pytest.approx(precision, abs=1e-6)
     tested = predictions[predictions["part"] == "test"]
     assert tested["label"].isna().all()
     above = (tested.filter(like="probability_") > 0.5).to_numpy()

@@ -21,6 +21,7 @@ from dino4cells.classify.bootstrap import Resamples
 from dino4cells.classify.evaluate import evaluate, fitted_classifiers
 from dino4cells.classify.labels import Task
 from dino4cells.classify.losses import balanced_weights
+from dino4cells.classify.probe import linear_probe
 from dino4cells.classify.scores import head_scores
 from dino4cells.config.classification import ClassificationConfig
 from dino4cells.features.store import read_features
@@ -100,8 +101,13 @@ def test_guessing_scores_what_chance_does_and_a_probe_what_it_learns() -> None:
     lines = Task(tuple(f"line {line}" for line in range(4)), False, ("cell_type",))
     one_hot = pd.get_dummies(line_frame["cell_type"]).to_numpy(np.float32)
     assert head_scores(lines, guesses(lines, one_hot, 200), one_hot).values["balanced_accuracy"] == 0.25
+    assert head_scores(lines, guesses(lines, one_hot, 200), one_hot).values["macro_f1_at_half"] < 0.25
     learnt = ProbeBaseline(lines, line_values[:150], one_hot[:150], seed=0).logits(line_values[150:])
-    assert head_scores(lines, learnt, one_hot[150:]).values["accuracy"] > 0.9
+    found = head_scores(lines, learnt, one_hot[150:])
+    assert found.values["accuracy"] > 0.9
+    likely = linear_probe().fit(line_values[:150].astype(float), one_hot[:150].argmax(axis=1)).predict_proba(line_values[150:])
+    assert found.values["macro_f1_at_half"] == pytest.approx(f1_score(one_hot[150:], likely > 0.5, average="macro"))
+    assert found.values["macro_f1_at_half"] > 0.8
 
 
 def test_balanced_weights_let_every_class_weigh_the_same() -> None:
@@ -158,10 +164,11 @@ def test_a_column_splits_a_heads_cells_and_weights_find_more_of_a_rare_class(din
 
 def test_the_judges_take_the_same_split_and_weights(tmp_path: Path) -> None:
     features = read_features(uneven(tmp_path / "features"))
-    config = ClassificationConfig(label="cell_type", split="part", class_weights="balanced")
+    config = ClassificationConfig(label="cell_type", split="part", class_weights="balanced", neighbours=1000)
     evaluation = evaluate(features, config)
     metrics = json.loads(evaluation.metrics_json(features.card))
     assert metrics["split"].endswith("judged on test")
+    assert metrics["warnings"][0] == "1000 neighbours are asked for, and a fold has 320 cells to learn from, of which all vote."
     linear = metrics["results"]["trained"]["linear"]
     assert linear["cells"] == 80
     assert {row["class"]: row["recall"] for row in metrics["by_class"]["linear"]}["rare"] > 0.5

@@ -180,7 +180,9 @@ def _labels(config: Config, division: Division[FeatureCells] | Division[ImageCel
             raise DataError(f"{table.source}: no cell of the {name} part has a label in {', '.join(task.columns[:3])}; fill the column in.")
         if not known_N.all():
             what = "not judged" if name == "test" else "left out"
-            warnings.append(f"{table.source}: {(~known_N).sum():,} of {len(known_N):,} cells have no label and are {what}.")
+            warnings.append(
+                f"{table.source}: {(~known_N).sum():,} of {len(known_N):,} cells of the {name} part have no label and are {what}."
+            )
         found[name] = _Targets(rows, targets_NK[rows], known_N[rows])
     never = [name for name, count in zip(task.classes, found["train"].targets_NK.sum(axis=0), strict=True) if not count]
     if never:

@@ -115,9 +115,10 @@ def make_folds(
     for name, size in zip(classes.tolist(), members.tolist(), strict=True):
         if size < count:
             left_out[name] = size
+            remedy = "merge it with a related class" + (", or use fewer folds" if size > 1 else "")
             warnings.append(
                 f"Class {name!r} has {size} {'cell' if size == 1 else 'cells'}, fewer than the {count} folds, and is not judged: "
-                "add cells, merge it with a related class, or use fewer folds."
+                f"add cells, {remedy}."
             )
         elif group_names is not None and len(on := np.unique(group_names[names == name])) == 1:
             left_out[name] = size

@@ -129,7 +129,8 @@ def _profiles(table: Features, wanted: Profiling) -> tuple[dict[str, NDArray[np.
         for name in list(matrices):
             matrices[name] = profiling.medians(matrices[name], groups)
     if wanted.sphere:
-        controls_N = matching_rows(described, wanted.controls, "--controls, after the aggregation") if wanted.controls else None
+        left = "--controls, on profiles, which have the columns that are the same for all their cells"
+        controls_N = matching_rows(described, wanted.controls, left) if wanted.controls else None
     for matrix_ND in matrices.values():
         if wanted.sphere:
             profiling.sphere(matrix_ND, controls_N, wanted.regularization, where)

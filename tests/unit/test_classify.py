@@ -188,6 +188,8 @@ def test_a_class_with_too_few_cells_is_left_out_with_a_warning_and_the_rest_is_j
     assert result.pooled.cells == 98
     assert "telophase" not in result.classes
     assert result.predictions[0] == result.predictions[50] == ""
+    labels[50] = labels[51]
+    assert make_folds(labels).warnings[0].endswith("is not judged: add cells, merge it with a related class.")
 
 
 def test_a_class_of_a_single_plate_is_left_out_because_it_cannot_be_told_from_the_plate() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -12,11 +12,13 @@ import typer
 import dino4cells
 from dino4cells.cli import data, features, job, pipeline, results
 from dino4cells.cli.classify import classify
+from dino4cells.cli.completion import Command, one_of
 from dino4cells.cli.config import show_config
 from dino4cells.cli.doctor import doctor
 from dino4cells.cli.export import export
 from dino4cells.cli.extract import extract
-from dino4cells.cli.options import ANY_KEY, ANY_KEY_HELP
+from dino4cells.cli.help import SUMMARIES, Commands
+from dino4cells.cli.options import ANY_KEY, any_key
 from dino4cells.cli.predict import predict
 from dino4cells.cli.profiles import profiles
 from dino4cells.cli.published_flags import plain_switches
@@ -45,10 +47,11 @@ UsageError: Any = typer.BadParameter.__bases__[0]
 """What click raises for a command line that it does not understand; typer brings a click of its own since 0.27."""
 
 app = typer.Typer(
+    cls=Commands,
     help="Self-supervised features of single cells (DINO): train a model, extract features of every cell, classify them.",
     epilog="--quiet, --json and --log may stand before or after a command.",
     no_args_is_help=True,
-    context_settings={"max_content_width": 100},
+    context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -65,14 +68,14 @@ def _options(
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help=results.QUIET_HELP)] = False,
     as_json: Annotated[bool, typer.Option("--json", help=results.JSON_HELP)] = False,
-    log: Annotated[str, typer.Option("--log", metavar="STYLE", help=results.LOG_HELP)] = "",
+    log: Annotated[str, typer.Option("--log", metavar="STYLE", autocompletion=one_of("text", "json"), help=results.LOG_HELP)] = "",
 ) -> None:
     """Told by --help alone: `main` takes the last three out of the words, because they may stand behind the command as well."""
 
 
 EXAMPLES = {
     "train": "dino4cells train --config config.yaml --gpus 0,1,2,3",
-    "extract": "dino4cells extract --config config.yaml",
+    "extract": "dino4cells extract --model model --data cells --output features",
     "profiles": "dino4cells profiles features --controls \"compound == 'DMSO'\" --aggregate well --sphere --output wells",
     "classify": "dino4cells classify --features features --group plate --output classes",
     "predict": "dino4cells predict classes --features new-features --output predictions",
@@ -84,16 +87,21 @@ EXAMPLES = {
 }
 """One way to call each command, shown in its help."""
 
-app.command(epilog=f"Example: {EXAMPLES['simulate']}")(simulate)
-app.command("config", context_settings=ANY_KEY, epilog=f"Example: {EXAMPLES['config']}\n\n{ANY_KEY_HELP}")(show_config)
+
+def _add(function: Callable[..., None], name: str, **options: Any) -> None:
+    """Add a command of one word, with its line in the list of commands and its example."""
+    options = {"cls": Command, "epilog": f"Example: {EXAMPLES[name]}", **options}
+    app.command(name, short_help=SUMMARIES[name], **options)(function)
+
+
+_add(simulate, "simulate")
+_add(export, "export")
+_add(doctor, "doctor", context_settings=ANY_KEY, epilog=f"Example: {EXAMPLES['doctor']}\n\n{job.SETTINGS_HELP}")
 for _verb in (train, extract, profiles, classify, predict, run):
-    app.command(context_settings=ANY_KEY, epilog=f"Example: {EXAMPLES[_verb.__name__]}\n\n{ANY_KEY_HELP}")(_verb)
-app.command(epilog=f"Example: {EXAMPLES['export']}")(export)
-app.command(context_settings=ANY_KEY, epilog=f"Example: {EXAMPLES['doctor']}\n\n{job.SETTINGS_HELP}")(doctor)
-app.add_typer(data.app, name="data")
-app.add_typer(features.app, name="features")
-app.add_typer(pipeline.app, name="pipeline")
-app.add_typer(job.app, name="job")
+    _add(_verb, _verb.__name__, **any_key(_verb.__name__, EXAMPLES[_verb.__name__]))
+_add(show_config, "config", **any_key("config", EXAMPLES["config"]))
+for _group, _name in ((data.app, "data"), (features.app, "features"), (pipeline.app, "pipeline"), (job.app, "job")):
+    app.add_typer(_group, name=_name, short_help=SUMMARIES[_name])
 
 
 AFTER_INTERRUPTION = {

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dino4cells.cli import results
-from dino4cells.cli.options import ANY_KEY, ANY_KEY_HELP, ConfigOption, DataOption, OverwriteOption, PresetOption, overrides_of
+from dino4cells.cli.options import ConfigOption, DataOption, OverwriteOption, PresetOption, any_key, overrides_of
 from dino4cells.printable import as_markup, printable
 from dino4cells.progress import Progress
 
@@ -27,17 +27,17 @@ app = typer.Typer(
     help="Look at a table of cells and its images: what they are, and what is wrong with them; or pack them.", no_args_is_help=True
 )
 
-ProcessesOption = Annotated[int, typer.Option("--processes", min=0, help="Processes that decode images; 0: as many as cores.")]
+ProcessesOption = Annotated[int, typer.Option("--processes", metavar="N", min=0, help="Processes that decode images; 0: as many as cores.")]
 
 
-@app.command(context_settings=ANY_KEY, epilog=f"Example: dino4cells data validate --data cells\n\n{ANY_KEY_HELP}")
+@app.command(short_help="Say what is there, and what is wrong.", **any_key("validate", "dino4cells data validate --data cells"))
 def validate(
     context: typer.Context,
     config: ConfigOption = "",
     preset: PresetOption = "",
     data: DataOption = "",
     processes: ProcessesOption = 0,
-    images: Annotated[bool, typer.Option("--images/--no-images", help="Open every image, or list the files that there are alone.")] = True,
+    images: Annotated[bool, typer.Option("--images/--no-images", help="Open every image, or only see which files are there.")] = True,
 ) -> None:
     """Read a table and all its images, and report what is there and what is wrong: exit code 0 when nothing is, else 2."""
     from dino4cells import steps
@@ -57,13 +57,13 @@ def validate(
         raise typer.Exit(WRONG)
 
 
-@app.command(context_settings=ANY_KEY, epilog=f"Example: dino4cells data stats --data cells --sample 1000\n\n{ANY_KEY_HELP}")
+@app.command(short_help="Measure each channel's brightness.", **any_key("stats", "dino4cells data stats --data cells --sample 1000"))
 def stats(
     context: typer.Context,
     config: ConfigOption = "",
     preset: PresetOption = "",
     data: DataOption = "",
-    sample: Annotated[int, typer.Option("--sample", min=0, help="Images to measure, evenly drawn; 0: all.")] = 0,
+    sample: Annotated[int, typer.Option("--sample", metavar="N", min=0, help="Images to measure, evenly drawn; 0: all.")] = 0,
     processes: ProcessesOption = 0,
 ) -> None:
     """Print mean and standard deviation of every channel, and the line that normalizes by them."""
@@ -99,20 +99,22 @@ def stats(
     results.show(show, {"images": images, "unreadable": unreadable, "channels": channels, "Normalize": normalize})
 
 
-@app.command(context_settings=ANY_KEY, epilog=f"Example: dino4cells data pack --data cells --to s3://bucket/packed\n\n{ANY_KEY_HELP}")
+@app.command(
+    short_help="Put millions of images into a few files.", **any_key("pack", "dino4cells data pack --data cells --to s3://bucket/packed")
+)
 def pack(
     context: typer.Context,
     to: Annotated[str, typer.Option("--to", metavar="URL", help="Directory or URL of the packed images.")],
     config: ConfigOption = "",
     preset: PresetOption = "",
     data: DataOption = "",
-    shard_mb: Annotated[int, typer.Option("--shard-mb", min=1, help="Size of a shard, in MiB.")] = 256,
+    shard_mb: Annotated[int, typer.Option("--shard-mb", metavar="N", min=1, help="Size of a shard, in MiB.")] = 256,
     with_rows: Annotated[bool, typer.Option("--with-rows", help="Put the table's rows into the shards too, as JSON.")] = False,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Keep rows whose files cannot be read, with the reason, and pack the others.")
     ] = False,
     overwrite: OverwriteOption = False,
-    processes: Annotated[int, typer.Option("--processes", min=0, help="Processes that copy; 0: as many as cores.")] = 0,
+    processes: Annotated[int, typer.Option("--processes", metavar="N", min=0, help="Processes that copy; 0: as many as cores.")] = 0,
 ) -> None:
     """Copy images into a few large files, for tables of millions of cells; the result is given as --data. Goes on after an interruption."""
     from dino4cells import steps

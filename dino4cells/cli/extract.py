@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from dino4cells.cli import results
+from dino4cells.cli.completion import one_of
 from dino4cells.cli.options import ConfigOption, DataOption, GpusOption, OverwriteOption, ProcessesOption, overrides_of
 from dino4cells.errors import ConfigError
 
@@ -26,13 +27,22 @@ def extract(
         ),
     ] = "",
     form: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help="parquet, pth or h5ad; else what the output's ending says, or a directory.")
+        str,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            autocompletion=one_of("parquet", "h5ad", "pth"),
+            help="parquet, h5ad or pth; else what the output's ending says, or a directory.",
+        ),
     ] = "",
     channels: Annotated[
         str,
         typer.Option("--channels", metavar="NAMES", help="The data's channel for each of the model's, in its order, or model=data pairs."),
     ] = "",
-    baselines: Annotated[bool | None, typer.Option("--baselines/--no-baselines", help="Also features to compare with.")] = None,
+    baselines: Annotated[
+        bool | None,
+        typer.Option("--baselines/--no-baselines", help="Also features to compare with; else yes, unless the output is one file."),
+    ] = None,
     gpus: GpusOption = "",
     processes: ProcessesOption = 1,
     overwrite: OverwriteOption = False,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dino4cells.cli import results
-from dino4cells.cli.options import ANY_KEY, ANY_KEY_HELP, ConfigOption, OverwriteOption, overrides_of
+from dino4cells.cli.options import ConfigOption, OverwriteOption, any_key, overrides_of
 
 app = typer.Typer(help="Features that are there: write them for other tools.", no_args_is_help=True)
 
@@ -17,7 +17,10 @@ def _features() -> None:
     """Features that are there: write them for other tools."""
 
 
-@app.command(context_settings=ANY_KEY, epilog=f"Example: dino4cells features export features --output features.h5ad\n\n{ANY_KEY_HELP}")
+@app.command(
+    short_help="Write features as one file for other tools.",
+    **any_key("features export", "dino4cells features export features --output features.h5ad"),
+)
 def export(
     context: typer.Context,
     features: Annotated[str, typer.Argument(metavar="FEATURES", help="The features, a path or URL.")],

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from dino4cells.cli import results
+from dino4cells.cli.completion import Command
 from dino4cells.cli.options import ANY_KEY, ConfigOption, DataOption, PresetOption
 from dino4cells.errors import ConfigError, JobFailed
 
@@ -36,13 +37,20 @@ SettingsOption = Annotated[
     list[str] | None,
     typer.Option("--settings", metavar="YAML", help="Image, nodes, resources, secrets, placement: a path or URL; later ones win."),
 ]
-JobNameOption = Annotated[str, typer.Option("--name", help="Name of the job; else one that its content gives.")]
-NamespaceOption = Annotated[str, typer.Option("--namespace", "-n", help="Namespace; else that of the kubeconfig's context.")]
-ContextOption = Annotated[str, typer.Option("--context", help="Context of the kubeconfig; else its current one.")]
+JobNameOption = Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the job; else one that its content gives.")]
+NamespaceOption = Annotated[
+    str, typer.Option("--namespace", "-n", metavar="NAME", help="Namespace; else that of the kubeconfig's context.")
+]
+ContextOption = Annotated[str, typer.Option("--context", metavar="NAME", help="Context of the kubeconfig; else its current one.")]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the job, as submit prints it.")]
 
 
-@app.command(context_settings=ANY_KEY, epilog=f"Example: dino4cells job render {PLACE}\n\n{SETTINGS_HELP}")
+@app.command(
+    cls=Command,
+    short_help="Write the manifest that kubectl takes.",
+    context_settings=ANY_KEY,
+    epilog=f"Example: dino4cells job render {PLACE}\n\n{SETTINGS_HELP}",
+)
 def render(
     context: typer.Context,
     step: StepOption = "train",
@@ -53,7 +61,9 @@ def render(
     model: ModelOption = "",
     output: OutputOption = "",
     settings: SettingsOption = None,
-    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the job.")] = "",
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", metavar="NAME", help="Namespace of the job; else that in which it is applied.")
+    ] = "",
     name: JobNameOption = "",
     to: Annotated[Path | None, typer.Option("--to", metavar="FILE", help="File to write; else the screen.")] = None,
 ) -> None:
@@ -70,7 +80,12 @@ def render(
     results.show(text.rstrip("\n") if to is None else f"wrote {to}", manifest)
 
 
-@app.command(context_settings=ANY_KEY, epilog=f"Example: dino4cells job submit {PLACE}\n\n{SETTINGS_HELP}")
+@app.command(
+    cls=Command,
+    short_help="Send the job to the cluster.",
+    context_settings=ANY_KEY,
+    epilog=f"Example: dino4cells job submit {PLACE}\n\n{SETTINGS_HELP}",
+)
 def submit(
     context: typer.Context,
     step: StepOption = "train",
@@ -119,7 +134,7 @@ def submit(
     results.show("\n".join(lines), {"job": given, "namespace": place})
 
 
-@app.command(epilog="Example: dino4cells job status train-0a1b2c3d4e --namespace biology")
+@app.command(cls=Command, short_help="Show how a job stands.", epilog="Example: dino4cells job status train-0a1b2c3d4e --namespace biology")
 def status(
     name: NameArgument,
     namespace: NamespaceOption = "",
@@ -136,7 +151,9 @@ def status(
     results.show(lambda: _print_status(found), found)
 
 
-@app.command(epilog="Example: dino4cells job logs train-0a1b2c3d4e --namespace biology --follow")
+@app.command(
+    cls=Command, short_help="Show the log of a job.", epilog="Example: dino4cells job logs train-0a1b2c3d4e --namespace biology --follow"
+)
 def logs(
     name: NameArgument,
     namespace: NamespaceOption = "",
@@ -163,7 +180,9 @@ def logs(
     results.show(lambda: None, {"job": name, "lines": lines})
 
 
-@app.command(epilog="Example: dino4cells job delete train-0a1b2c3d4e --namespace biology")
+@app.command(
+    cls=Command, short_help="Delete a job with its pods.", epilog="Example: dino4cells job delete train-0a1b2c3d4e --namespace biology"
+)
 def delete(name: NameArgument, namespace: NamespaceOption = "", kubeconfig_context: ContextOption = "") -> None:
     """Delete a job with its pods; its checkpoints and artifacts stay."""
     import contextlib

@@ -5,22 +5,41 @@ from __future__ import annotations
 import difflib
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import dino4cells
+from dino4cells.cli.completion import SECTION_OF_COMMAND, AnyKeyCommand
 from dino4cells.cli.published_flags import NOT_USED, OTHER_FLAGS, WITHOUT_VALUE, precision_of
 from dino4cells.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 ANY_KEY = {"allow_extra_args": True, "ignore_unknown_options": True}
 ANY_KEY_HELP = (
-    "Every key of the configuration is an option as well: --epochs 20, --model.seed 1, --global_transfo1.RandomResizedCrop.size 48. "
-    "A key alone is that of the command's own section. All keys: dino4cells config --reference."
+    "Every key of the configuration is an option as well: {keys}. A key alone is that of the section {section}, if it has it. "
+    "All keys: dino4cells config --reference."
 )
+KEYS = {
+    "model": "--epochs 20, --model.seed 1, --global_transfo1.RandomResizedCrop.size 48",
+    "embedding": "--tokens patches, --batch_size 64, --model.channels 'nucleus, ER'",
+    "classification": "--folds 3, --class_weights balanced, --model.seed 1",
+}
+"""Of each section, how keys are given."""
 
 ConfigOption = Annotated[str, typer.Option("--config", metavar="YAML", help="config.yaml of the handbook: a path or URL.")]
+
+
+def any_key(command: str, example: str = "") -> dict[str, Any]:
+    """How a command is made that takes every key of the configuration as an option: for `app.command`.
+
+    Args:
+        command: its name.
+        example: one way to call it.
+    """
+    section = SECTION_OF_COMMAND.get(command, "model")
+    told = ANY_KEY_HELP.format(keys=KEYS[section], section=section)
+    return {"cls": AnyKeyCommand, "context_settings": ANY_KEY, "epilog": f"Example: {example}\n\n{told}"}
 
 
 def _presets(incomplete: str) -> list[str]:
@@ -32,21 +51,22 @@ def _presets(incomplete: str) -> list[str]:
 PresetOption = Annotated[
     str,
     typer.Option(
-        "--preset", metavar="NAME", help="Settings below the file's: small, small-fluorescence, handbook.", autocompletion=_presets
+        "--preset",
+        metavar="NAME",
+        help="Settings below the file's: handbook, small or small-fluorescence; else the preset that it names.",
+        autocompletion=_presets,
     ),
 ]
-DataOption = Annotated[str, typer.Option("--data", metavar="URL", help="Directory or URL that holds a metadata.csv.")]
+DataOption = Annotated[
+    str, typer.Option("--data", metavar="URL", help="Directory or URL that holds a metadata.csv; else as the configuration says.")
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a finished result that is there.")]
-GpusOption = Annotated[str, typer.Option("--gpus", metavar="0,1,…", help="GPUs to use, one process each.")]
-ProcessesOption = Annotated[int, typer.Option("--processes", min=1, help="Processes that share the work on a CPU.")]
+GpusOption = Annotated[str, typer.Option("--gpus", metavar="0,1,…", help="GPUs to use, one process each; else one, or the CPU.")]
+ProcessesOption = Annotated[int, typer.Option("--processes", metavar="N", min=1, help="Processes that share the work on a CPU.")]
 LabelOption = Annotated[str, typer.Option("--label", metavar="COLUMN", help="Classes; else protein_location or cell_type.")]
 GroupOption = Annotated[
     str, typer.Option("--group", metavar="COLUMN", help="Values that never straddle a train/test split, such as plate.")
 ]
-
-
-SECTION_OF_COMMAND = {"extract": "embedding", "classify": "classification"}
-"""The section that a key alone belongs to; `model` for every other command."""
 
 
 def overrides_of(context: typer.Context) -> dict[str, object]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dino4cells.cli import results
+from dino4cells.cli.completion import Command
 from dino4cells.cli.options import ANY_KEY
 from dino4cells.errors import JobFailed, StorageError
 
@@ -23,7 +24,9 @@ FAILED = 1
 EXAMPLE = "dino4cells pipeline submit --endpoint http://localhost:8080 --data s3://lab/cells group=plate epochs=20 --wait"
 
 
-@app.command("compile", epilog="Example: dino4cells pipeline compile dino4cells.yaml")
+@app.command(
+    "compile", cls=Command, short_help="Write the pipeline as YAML.", epilog="Example: dino4cells pipeline compile dino4cells.yaml"
+)
 def compile_pipeline(output: Annotated[Path, typer.Argument(metavar="FILE", help="File to write.")] = Path("dino4cells.yaml")) -> None:
     """Write the pipeline as the YAML that the Kubeflow UI takes (Pipelines → Upload pipeline)."""
     from dino4cells.pipelines.pipeline import compile_pipeline as write
@@ -33,6 +36,8 @@ def compile_pipeline(output: Annotated[Path, typer.Argument(metavar="FILE", help
 
 
 @app.command(
+    cls=Command,
+    short_help="Start a run on Kubeflow Pipelines.",
     context_settings=ANY_KEY,
     epilog=f"Example: {EXAMPLE}\n\nEvery parameter of the pipeline is an option as well, or KEY=VALUE: --data URL, group=plate.",
 )
@@ -41,9 +46,9 @@ def submit(
     endpoint: Annotated[str, typer.Option("--endpoint", metavar="URL", help="Kubeflow Pipelines; else KF_PIPELINES_ENDPOINT.")] = "",
     token_file: Annotated[str, typer.Option("--token-file", metavar="FILE", help="Holds a token; else KF_PIPELINES_TOKEN.")] = "",
     ca_file: Annotated[str, typer.Option("--ca-file", metavar="FILE", help="Certificates of the endpoint's authority.")] = "",
-    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Your profile's, where several users share it.")] = "",
-    experiment: Annotated[str, typer.Option("--experiment", help="Runs that belong together.")] = "dino4cells",
-    run_name: Annotated[str, typer.Option("--run-name", help="Name of the run; else the time.")] = "",
+    namespace: Annotated[str, typer.Option("--namespace", "-n", metavar="NAME", help="Your profile's, where several users share it.")] = "",
+    experiment: Annotated[str, typer.Option("--experiment", metavar="NAME", help="Runs that belong together.")] = "dino4cells",
+    run_name: Annotated[str, typer.Option("--run-name", metavar="NAME", help="Name of the run; else the time.")] = "",
     caching: Annotated[
         bool | None, typer.Option("--caching/--no-caching", help="Skip steps whose inputs are unchanged; else as compiled.")
     ] = None,

@@ -7,19 +7,25 @@ from typing import Annotated
 import typer
 
 from dino4cells.cli import results
+from dino4cells.cli.completion import one_of
 from dino4cells.cli.options import GpusOption, OverwriteOption, ProcessesOption, overrides_of
 
 
 def predict(
     context: typer.Context,
     classifier: Annotated[str, typer.Argument(metavar="CLASSIFIER", help="What classify left: a directory or URL.")],
-    output: Annotated[str, typer.Option("--output", metavar="URL", help="Where the predictions go.")] = "",
+    output: Annotated[str, typer.Option("--output", metavar="URL", help="Where the predictions go, a directory.")],
     features: Annotated[str, typer.Option("--features", metavar="URL", help="Features of the cells.")] = "",
     data: Annotated[str, typer.Option("--data", metavar="URL", help="Or their images: a directory or URL that holds a metadata.csv.")] = "",
     model: Annotated[
         str, typer.Option("--model", metavar="URL", help="The model that features of images come from; else the classifier's own.")
     ] = "",
-    kind: Annotated[str, typer.Option("--kind", metavar="KIND", help="linear or knn: which, where classify judged features.")] = "linear",
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--kind", metavar="KIND", autocompletion=one_of("linear", "knn"), help="linear or knn: which, where classify judged features."
+        ),
+    ] = "linear",
     channels: Annotated[
         str,
         typer.Option("--channels", metavar="NAMES", help="The data's channel for each of the model's, in its order, or model=data pairs."),

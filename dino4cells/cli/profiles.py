@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from dino4cells.cli import results
+from dino4cells.cli.completion import one_of
 from dino4cells.cli.options import ConfigOption, OverwriteOption, overrides_of
 from dino4cells.errors import ConfigError
 
@@ -19,17 +20,31 @@ def profiles(
     features: Annotated[str, typer.Argument(metavar="FEATURES", help="The features, a path or URL.")],
     output: Annotated[str, typer.Option("--output", metavar="URL", help="Where the profiles go, a directory.")],
     normalize: Annotated[
-        str, typer.Option("--normalize", metavar="KIND", help="robust (median, MAD), standard (mean, deviation) or none.")
+        str,
+        typer.Option(
+            "--normalize",
+            metavar="KIND",
+            autocompletion=one_of("robust", "standard", "none"),
+            help="robust (median, MAD), standard (mean, deviation) or none.",
+        ),
     ] = "robust",
     by: Annotated[str, typer.Option("--by", metavar="COLUMNS", help="Rows that are normalized together; '': all.")] = "plate",
     controls: Annotated[
         str, typer.Option("--controls", metavar="QUERY", help="Rows to measure on, such as \"cell_type == 'DMSO'\"; else all.")
     ] = "",
     aggregate: Annotated[
-        str, typer.Option("--aggregate", metavar="LEVEL", help="Medians of each well, image or compound, or of any columns.")
+        str,
+        typer.Option(
+            "--aggregate",
+            metavar="LEVEL",
+            autocompletion=one_of("well", "image", "compound"),
+            help="Medians of each well, image or compound, or of any columns.",
+        ),
     ] = "",
     sphere: Annotated[bool, typer.Option("--sphere", help="Decorrelate the features as the controls have them.")] = False,
-    regularization: Annotated[float, typer.Option("--regularization", min=0, help="Of the sphering; the mean eigenvalue is 1.")] = 0.01,
+    regularization: Annotated[
+        float, typer.Option("--regularization", metavar="X", min=0, help="Of the sphering; the mean eigenvalue is 1.")
+    ] = 0.01,
     harmony: Annotated[str, typer.Option("--harmony", metavar="COLUMNS", help="Batches that Harmony aligns, such as plate.")] = "",
     config: ConfigOption = "",
     overwrite: OverwriteOption = False,

@@ -24,7 +24,9 @@ def run(
     preset: PresetOption = "",
     processes: ProcessesOption = 1,
     baselines: Annotated[bool, typer.Option("--baselines/--no-baselines", help="Also judge what to compare with.")] = True,
-    launcher: Annotated[str, typer.Option(help="Where training runs: local, which is here; pytorchjob needs a cluster.")] = "local",
+    launcher: Annotated[
+        str, typer.Option("--launcher", metavar="NAME", help="Where training runs: local, which is here; pytorchjob needs a cluster.")
+    ] = "local",
     output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Directory for the artifacts of all runs.")] = Path("runs"),
 ) -> None:
     """Run the whole Kubeflow pipeline on this machine: train, extract, classify, report.

@@ -34,13 +34,16 @@ VERBS = [name for name, command in COMMANDS.items() if not hasattr(command, "com
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_fits_on_one_screen(dino4cells: Callable[..., Any], command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
-    help_text = dino4cells(*command.split(), "--help")
-    assert help_text.code == 0
-    lines = help_text.out.splitlines()
-    assert lines[0].startswith("Usage: dino4cells")
-    assert len(lines) <= 40
-    assert max(map(len, lines)) <= 100
+    for columns in (80, 100, 200):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        help_text = dino4cells(*command.split(), "-h" if columns == 80 else "--help")
+        assert help_text.code == 0
+        lines = help_text.out.splitlines()
+        assert lines[0].startswith("Usage: dino4cells")
+        assert len(lines) <= (40 if columns >= 100 else 50)
+        assert max(map(len, lines)) <= min(columns, 100)
+        assert not any(line.endswith("...") for line in lines[1:])  # a sentence that is cut off
+        assert "range>" not in help_text.out
 
 
 def test_without_a_command_the_help_is_shown(dino4cells: Callable[..., Any]) -> None:
@@ -175,6 +178,7 @@ def test_every_flag_of_the_published_extraction_is_understood() -> None:
 
 def test_a_key_alone_is_that_of_the_commands_own_section() -> None:
     words = ("--num_workers", "1")
+    assert _overrides("predict", "classes", "--output", "out", *words) == {"embedding.num_workers": "1"}
     assert _overrides("train", *words) == _overrides("run", *words) == _overrides("config", *words) == {"model.num_workers": "1"}
     assert _overrides("extract", *words) == {"embedding.num_workers": "1"}
     assert _overrides("extract", "--batch-size-per-gpu=8", "--target_labels", "Golgi", "ER") == {

@@ -1,4 +1,4 @@
-"""The verb `export`: a trained network as one ONNX file for other runtimes, checked against the model.
+"""The verb `export`: a trained network as one file for other runtimes, ONNX or TorchScript, checked against the model.
 
 Dimensions: B batch, C channels, H height, W width, D features.
 """
@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import nn
@@ -24,12 +25,19 @@ from dino4cells.config import Config
 from dino4cells.data.modes import Mode, mode_for
 from dino4cells.errors import ArtifactError, ConfigError
 from dino4cells.models.artifact import TrainedModel
+from dino4cells.models.vit import DinoVisionTransformer
 from dino4cells.steps.configuration import configuration_of
 from dino4cells.steps.extraction import seen_as_learnt
 from dino4cells.steps.inputs import trained_model
 
 WRITABLE: Final = (ToTensor, Normalize, SelfNormalize, SelfNormalizeWithoutBlackPixels)
 IMAGES, FEATURES = "images", "features"
+ENDINGS: Final = {".onnx": "onnx", ".pt": "torchscript"}
+"""What is written to a file with such an ending."""
+DESCRIPTION = "dino4cells.json"
+"""The extra file of a TorchScript file with what that says about itself."""
+
+Run = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -68,17 +76,17 @@ def export(
     model: str,
     *,
     output: str,
-    format: str = "onnx",
+    format: str = "",
     side: int | None = None,
     config: Config | None = None,
     overwrite: bool = False,
 ) -> Exported:
-    """Write a model, with its normalization, as one ONNX file.
+    """Write a model, with its normalization, as one file.
 
     Args:
         model: URL of a model artifact, or of a checkpoint of DINO4Cells or DINO.
         output: URL of the file.
-        format: `onnx`.
+        format: `onnx` or `torchscript`; what the output's ending says (`.onnx`, `.pt`) when empty.
         side: height and width of its images in pixels, which the file fixes; the side that the model's positions were made for when None.
         config: `testing_transfo` is used; the model's own configuration when None.
         overwrite: replace a file that is at `output`.
@@ -87,9 +95,7 @@ def export(
         ConfigError: another format, or a model whose views a file cannot make.
         Dino4CellsError: what else the user can fix.
     """
-    if format != "onnx":
-        why = "is deprecated by PyTorch" if format == "torchscript" else "is not written here"
-        raise ConfigError(f"--format: {format} {why}; use onnx.")
+    write = _WRITERS[_format_of(output, format)]
     if not overwrite and storage.exists(output):
         raise ArtifactError(f"{output}: is there already; choose another output, or pass --overwrite to replace it.")
     storage.check_writable(storage.parent(output))
@@ -102,22 +108,19 @@ def export(
     images_BCHW = torch.rand(3, len(trained.card.channels), side, side, generator=torch.Generator().manual_seed(0))
     staging = storage.staging(storage.parent(output))
     try:
-        path = staging / "network.onnx"
+        path = staging / "network"
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PyTorch's and onnxscript's own, about each other
+            warnings.simplefilter("ignore")  # PyTorch's and onnxscript's own, about each other and about tracing
             expected_BD = network(images_BCHW)  # first, so that tracing finds the numbers of Normalize made already (`augment.constants`)
-            session = _write_onnx(network, images_BCHW[:2], path, _described(trained, settings, side))
-            difference = None
-            if session is not None:
-                (computed_BD,) = session.run([FEATURES], {IMAGES: images_BCHW.numpy()})
-                difference = float((torch.from_numpy(computed_BD) - expected_BD).abs().max())
+            run = write(network, images_BCHW[:2], path, _described(trained, settings, side))
+            difference = None if run is None else float((run(images_BCHW) - expected_BD).abs().max())
         storage.upload(path, output)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return Exported(output, trained.card.channels, side, difference)
 
 
-def network_of(trained: TrainedModel, config: Config) -> nn.Module:
+def network_of(trained: TrainedModel, config: Config) -> _Network:
     """What is exported: images (B, C, H, W) in [0, 1] to features (B, D).
 
     Raises:
@@ -155,7 +158,17 @@ def _described(trained: TrainedModel, config: Config, side: int) -> dict[str, st
     }
 
 
-def _write_onnx(network: nn.Module, images_BCHW: torch.Tensor, path: Path, described: dict[str, str]) -> Any:
+def _format_of(output: str, format: str) -> str:
+    """The format that is asked for, or that the output's ending says."""
+    ending = Path(output).suffix
+    known = format or ENDINGS.get(ending, "")
+    if known in _WRITERS:
+        return known
+    wrong = f"--format: {format} is not written here" if format else f"{output}: the ending '{ending}' says no format"
+    raise ConfigError(f"{wrong}; use onnx (.onnx) or torchscript (.pt).")
+
+
+def _write_onnx(network: _Network, images_BCHW: torch.Tensor, path: Path, described: dict[str, str]) -> Run | None:
     """Write the network and what it says about itself; returns what runs the file, where that is installed."""
     import onnxscript  # noqa: F401  # so that its absence is told by its name
 
@@ -170,4 +183,18 @@ def _write_onnx(network: nn.Module, images_BCHW: torch.Tensor, path: Path, descr
         import onnxruntime
     except ModuleNotFoundError:
         return None
-    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run([FEATURES], {IMAGES: images.numpy()})[0])
+
+
+def _write_torchscript(network: _Network, images_BCHW: torch.Tensor, path: Path, described: dict[str, str]) -> Run | None:
+    """As `_write_onnx`; for Fiji's and QuPath's readers of PyTorch's own files, and for C++."""
+    if isinstance(network.backbone, DinoVisionTransformer):  # sizes are no numbers while it is traced, as their interpolation wants them
+        network.backbone.pos_embed = nn.Parameter(network.backbone.positions(*images_BCHW.shape[2:]), requires_grad=False)
+    traced = torch.jit.trace(network, (images_BCHW,), check_trace=False)  # type: ignore[no-untyped-call]  # the caller compares more
+    torch.jit.save(traced, str(path), _extra_files={DESCRIPTION: json.dumps(described, ensure_ascii=False)})
+    read: Run = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
+    return read
+
+
+_WRITERS: Final = {"onnx": _write_onnx, "torchscript": _write_torchscript}

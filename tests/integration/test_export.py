@@ -17,7 +17,7 @@ from dino4cells.api.settings import resolved
 from dino4cells.config import Config
 from dino4cells.errors import ConfigError
 from dino4cells.models.backbones import build_backbone
-from dino4cells.steps.export import export, network_of
+from dino4cells.steps.export import DESCRIPTION, export, network_of
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,22 @@ def test_the_onnx_file_gives_the_models_features_for_any_number_of_images(
     assert (refused.code, "is there already" in refused.err) == (2, True)
 
 
+def test_the_torchscript_file_gives_the_models_features_for_any_number_of_images(
+    model: str, tmp_path: Path, dino4cells: Callable[..., object]
+) -> None:
+    output = tmp_path / "net.pt"
+    done = dino4cells("export", model, "--output", output, "--side", 24, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["difference"] < 1e-5
+    described = {DESCRIPTION: ""}
+    network = torch.jit.load(output, _extra_files=described)
+    assert json.loads(json.loads(described[DESCRIPTION])["channels"]) == ["microtubules", "protein", "nucleus", "ER"]
+    loaded = python.load_model(model)
+    for count in (1, 5):
+        images = torch.rand(count, 4, 24, 24, generator=torch.Generator().manual_seed(count))
+        np.testing.assert_allclose(network(images).detach(), loaded.embed(images), atol=1e-4, rtol=0)
+
+
 def test_what_is_exported_of_a_network_that_sees_one_channel_after_the_other_is_all_of_them(tmp_path: Path) -> None:
     checkpoint = str(tmp_path / "net.pth")
     torch.save(build_backbone("xresnet18", 8, 32, 1, seed=3).state_dict(), checkpoint)
@@ -65,8 +81,8 @@ def test_what_is_exported_of_a_network_that_sees_one_channel_after_the_other_is_
 @pytest.mark.parametrize(
     ("options", "overrides", "message"),
     [
-        ({"format": "torchscript"}, {}, "torchscript is deprecated by PyTorch; use onnx."),
-        ({"format": "tflite"}, {}, "tflite is not written here; use onnx."),
+        ({"format": ""}, {}, "net: the ending '' says no format; use onnx (.onnx) or torchscript (.pt)."),
+        ({"format": "tflite"}, {}, "--format: tflite is not written here; use onnx (.onnx) or torchscript (.pt)."),
         ({"side": 4}, {}, "4 px is smaller than the model takes; give 8 or more."),
         ({}, {"testing_transfo.Single_cell_centered": [True, [32]]}, "Single_cell_centered: normalization alone is exported"),
     ],
@@ -75,6 +91,6 @@ def test_what_cannot_be_exported_is_refused_in_one_sentence(
     model: str, tmp_path: Path, options: dict[str, object], overrides: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ConfigError) as refused:
-        export(model, output=str(tmp_path / "net"), config=steps.configuration_of(model, overrides), **options)
+        export(model, output=str(tmp_path / "net"), config=steps.configuration_of(model, overrides), **{"format": "onnx", **options})
     assert message in str(refused.value)
     assert list(tmp_path.iterdir()) == []

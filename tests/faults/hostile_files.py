@@ -7,9 +7,11 @@ import io
 import os
 import pickle
 import struct
+import tempfile
 import zipfile
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -166,6 +168,19 @@ def classifier_file() -> bytes:
     """A fitted classifier as `classify` keeps it."""
     model = make_pipeline(StandardScaler(), KNeighborsClassifier(1)).fit(np.eye(4, dtype=np.float32), ["a", "b", "a", "b"])
     return bytes(skops.io.dumps(model))
+
+
+@cache
+def features_h5ad() -> bytes:
+    """AnnData with features of 8 cells."""
+    import anndata
+
+    obs = pd.DataFrame({"file": [f"{row}.png" for row in range(8)], "plate": pd.Categorical(["a", "b"] * 4)}, index=list("abcdefgh"))
+    var = pd.DataFrame(index=[f"dino_{column}" for column in range(4)])
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place, "f.h5ad")
+        anndata.AnnData(np.ones((8, 4), np.float32), obs, var, uns={"dino4cells": {"rows": 8}}).write_h5ad(path)
+        return path.read_bytes()
 
 
 @cache

@@ -280,6 +280,8 @@ def _others() -> list[Subject]:
         file("checkpoint", 2, checkpoints, read_weights, "c.pth"),
         file("checkpoint, zip bomb", 0.01, of(always(hostile_files.zip_bomb), damage=0), read_weights, "c.pth"),
         file("features as .pth", 2, features, read_features_file, "f.pth"),
+        file("features as .parquet, damaged", 0.5, of(always(hostile_files.features_table), damage=1), read_features, "f.parquet"),
+        file("features as .h5ad, damaged", 0.5, of(always(hostile_files.features_h5ad), damage=1), read_features, "f.h5ad"),
         file("safetensors", 1, tensors, read_weights, "w.safetensors"),
         file("classifier (skops)", 0.5, classifier, read_classifier, "l.skops"),
         file("table, whole or lying", 1, whole_table, read_metadata, "metadata.csv"),
@@ -311,3 +313,4 @@ def warm() -> None:
     hostile_images.many_pages(20000)
     hostile_images.many_pages(200000)
     hostile_files.zip_bomb()
+    hostile_files.features_h5ad()

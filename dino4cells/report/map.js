@@ -190,12 +190,17 @@
       figure.focus();
     }
 
-    byId("map-find").addEventListener("change", (event) => {
-      const words = event.target.value.trim().toLowerCase();
+    const sought = byId("map-find");
+
+    function find() {
+      const words = sought.value.trim().toLowerCase();
       select(words ? placesWhere((cell) => columns.some((column) => column.text(cell).toLowerCase().includes(words))) : []);
       if (words && !source.selected.indices.length) status.replaceChildren(element("p", {}, `No cell has “${words}”.`));
       else if (words) show(source.selected.indices[0]);
-    });
+    }
+
+    sought.addEventListener("change", find);
+    sought.addEventListener("input", () => { if (!sought.value) find(); });  // emptied by its button
 
     // ---- Nearest neighbours
 

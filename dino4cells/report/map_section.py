@@ -67,7 +67,7 @@ def map_section(cells: CellMap, caption: str) -> str:
         '<aside><div id="map-card" aria-live="polite"><p class="quiet">Point at a cell.</p></div>'
         '<div id="map-legend" role="group" aria-label="Values; each selects its cells"></div></aside></div>\n'
         f'<p class="quiet">{escape(caption)}</p>\n<p class="quiet" id="map-help">Point at a cell to see it; click it for its nearest '
-        "neighbours; drag around cells to select them. "
+        "neighbours; drag around cells to select them; Ctrl and the wheel zoom. "
         "By keyboard: the arrow keys go from cell to cell, Enter shows its neighbours, Escape ends a selection.</p>\n"
         '<noscript><p class="warnings">The map needs JavaScript, which this browser does not run.</p></noscript>\n'
         '<section id="map-neighbours" aria-labelledby="neighbours-title" hidden><h3 id="neighbours-title">Nearest neighbours</h3>'

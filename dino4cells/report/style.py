@@ -18,7 +18,7 @@ figure { margin: 14px 0 18px; }
 figcaption { margin-top: 6px; max-width: 84ch; }
 .plot img { display: block; width: 100%; height: auto; }
 .scroll { overflow-x: auto; }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 10px; margin: 20px 0 18px; padding: 0; }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(164px, 1fr)); gap: 10px; margin: 20px 0 18px; padding: 0; }
 .facts div { background: var(--card); border-radius: 8px; padding: 10px 14px 11px; }
 .facts dt { color: var(--quiet); font-size: 13px; }
 .facts dd { margin: 0; font-size: 21px; font-weight: 600; font-variant-numeric: tabular-nums; line-height: 1.3; }

@@ -27,7 +27,7 @@ from dino4cells.data.simulate import simulate
 from dino4cells.data.source import image_source
 from dino4cells.report import ReportData, map_cells, render_report
 from dino4cells.report.examples import cell_pictures, draw_examples, read_examples
-from dino4cells.report.palette import COLOURS
+from dino4cells.report.palette import COLOURS, PALE, PALE_ON_DARK
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ARGUMENTS = (
@@ -90,7 +90,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     codes = np.arange(COUNT) % len(HOSTILE)
     labels = np.asarray(HOSTILE)[codes]
     features = np.eye(8)[codes] + np.random.default_rng(0).normal(scale=0.2, size=(COUNT, 8))
-    frame = metadata.frame[["file", "ID", "plate"]].assign(label=labels, score=np.linspace(-1, 1, COUNT))
+    doses = np.tile([0.1, 1.5, np.nan], COUNT // 3)
+    frame = metadata.frame[["file", "ID", "plate"]].assign(label=labels, score=np.linspace(-1, 1, COUNT), dose=doses)
     images = CellImages(image_source(metadata, ModelConfig()))
     channels = images.source.channels
     examples = read_examples(images, draw_examples(np.arange(COUNT), labels))
@@ -218,11 +219,11 @@ def pixels(visit: Visit, element: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(visit.view.locator(element).screenshot())).convert("RGB"), dtype=int)
 
 
-def dots_of(visit: Visit, colour: str) -> int:
-    """Pixels of the map that are nearly of a colour under the dots' transparency."""
+def dots_of(visit: Visit, colour: str, background: int = 255) -> int:
+    """Pixels of the map that are nearly of a colour under the dots' transparency, on grey of this value."""
     wanted = np.asarray([int(colour[place : place + 2], 16) for place in (1, 3, 5)])
     seen = pixels(visit, "#map-figure")
-    return int((np.abs(seen - (0.8 * wanted + 0.2 * 255)).max(axis=2) < 16).sum())
+    return int((np.abs(seen - (0.8 * wanted + 0.2 * background)).max(axis=2) < 16).sum())
 
 
 def test_points_are_drawn_in_the_colours_of_their_classes_and_switch_to_those_of_a_column(visit: Callable[..., Visit]) -> None:
@@ -237,6 +238,17 @@ def test_points_are_drawn_in_the_colours_of_their_classes_and_switch_to_those_of
     page.view.locator("#map-colour").select_option(label="score")
     assert "percentile" in page.text("#map-legend")
     assert (pixels(page, "#map-figure") != before).any()
+
+
+def test_doses_lie_along_a_scale_and_cells_without_one_are_pale_on_a_light_page_and_on_a_dark_one(visit: Callable[..., Visit]) -> None:
+    for scheme, pale, background in (("light", PALE, 255), ("dark", PALE_ON_DARK, 20)):
+        page = visit(color_scheme=scheme)
+        page.view.locator("#map-colour").select_option(label="dose")
+        assert page.text("#map-legend").split() == ["dose", "0.1", "20", "1.5", "20", "(empty)", "20"]
+        assert dots_of(page, pale, background) > 50
+        assert dots_of(page, COLOURS[0], background) == 0
+        page.view.locator("#map-legend button", has_text="(empty)").click()
+        page.wait_for("#selection-count", f"20 cells of {COUNT}")
 
 
 def test_a_cell_under_the_pointer_is_shown_with_its_image_class_and_metadata_as_text(visit: Callable[..., Visit]) -> None:
@@ -311,6 +323,8 @@ def test_the_map_can_be_walked_by_keyboard(visit: Callable[..., Visit]) -> None:
     page.view.locator("#map-find").fill("plate2")
     page.page.keyboard.press("Enter")
     page.wait_for("#selection-count", f"{page.column('plate').count('plate2')} cells of {COUNT}")
+    page.view.locator("#map-find").fill("")
+    expect(page.view.locator("#map-selection")).to_be_hidden(timeout=WAIT)
 
 
 def test_channels_are_hidden_and_brightened(visit: Callable[..., Visit]) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
 from itertools import pairwise
+from typing import Any
 
+from dino4cells.config import Config
 from dino4cells.models.artifact import ModelCard
 
 _PLAIN_NAME = re.compile(r"[\w.-]+")
@@ -49,20 +52,30 @@ dino4cells classify --features features --model {place} --data cells --output cl
 - fingerprint of the table (SHA-256): `{data_fingerprint}`
 - start: {init}
 
-## How training went
+## How it was trained
+
+{recipe}
 
 {curve}
 
-{seconds} on {processes} ({device}), {rate} images a second. `log.jsonl` has every logged step, `config.yaml` every setting.
+{seconds} on {processes} ({device}), {rate} images a second{ended}. `log.jsonl` has every logged step, `config.yaml` every setting:
+`dino4cells train --config config.yaml --data DATA --output OUTPUT` trains such a model anew.
 
 ## What it is for, and what not
 
 For comparing cells of the same stains at about the same magnification: maps of phenotypes, nearest neighbours, classifiers on the features.
 
+- How good its features are is not said here: `dino4cells classify` judges them beside two baselines, with intervals.
 - It has seen the data above and nothing else; how it does on other stains, microscopes or cells has to be measured.
 - What differs between plates, wells or days is in the features too, unless the normalization removed it: split by plate to judge them.
 - Nobody has examined it for diagnosis.
 - No licence is stated here: that of the data, and of the weights that it may have started from, is for whoever passes it on to know.
+
+## What to cite
+
+- the method: Caron et al. 2021, Emerging properties in self-supervised vision transformers, <https://arxiv.org/abs/2104.14294>
+- for single cells: Doron et al. 2023, Unbiased single-cell morphology with self-supervised vision transformers,
+  <https://doi.org/10.1101/2023.06.16.545359>
 
 ## Versions
 
@@ -70,13 +83,15 @@ For comparing cells of the same stains at about the same magnification: maps of 
 """
 
 
-def readme(card: ModelCard, records: Sequence[Mapping[str, float]], place: str) -> str:
+def readme(card: ModelCard, records: Sequence[Mapping[str, float]], place: str, config: Config, weights: int) -> str:
     """The model card as Markdown, in which names that come from the data are text and never markup.
 
     Args:
         card: what the model is.
         records: of training, as in `log.jsonl`.
         place: name of the artifact's directory.
+        config: as it was used.
+        weights: numbers that the backbone has learnt.
     """
     training = card.training
     bad = training.bad_images
@@ -91,13 +106,17 @@ def readme(card: ModelCard, records: Sequence[Mapping[str, float]], place: str) 
         counted=len(card.channels),
         mode=_mode(card),
         sizes=_sizes(card),
-        normalization=_normalization(card),
+        normalization=_transforms(card.normalization) or "none: grey values in [0, 1]",
         place=name,
         data=literal(card.data),
         bad=f", of which {bad:,} could not be read" if bad else "",
         data_fingerprint=card.data_fingerprint,
         init="; ".join(map(literal, card.init)) or f"random weights (seed {card.seed})",
+        recipe=recipe_in_words(card, config, weights),
         curve=curve_in_words(card, records),
+        ended=f", ended on {datetime.fromtimestamp(records[-1]['time'], timezone.utc):%Y-%m-%d}"
+        if records and "time" in records[-1]
+        else "",
         seconds=f"{hours} h {minutes:02} min" if hours else f"{minutes} min" if minutes else f"{training.seconds:.0f} s",
         processes=f"{training.processes} process{'es' * (training.processes > 1)}",
         device=literal(training.device or "unknown processor"),
@@ -105,6 +124,29 @@ def readme(card: ModelCard, records: Sequence[Mapping[str, float]], place: str) 
         versions=", ".join(f"{name} {literal(version)}" for name, version in card.versions.items()),
         config_fingerprint=card.config_fingerprint,
     )
+
+
+def recipe_in_words(card: ModelCard, config: Config, weights: int) -> str:
+    """Network, loss, optimizer and views, as a paper's methods section has them, a line of a list each."""
+    model = config.model
+    batch = model.batch_size or model.batch_size_per_gpu * card.training.processes
+    koleo = f", KoLeo with weight {model.koleo_weight:g}" if model.koleo_weight else ""
+    patches = f", patches of {card.patch_size} px" if card.arch.startswith("vit_") else ""
+    views = {
+        "first large view": ("global_transfo1", "flip_and_color_jitter_transforms", "global_aug1", "normalization"),
+        "second large view": ("global_transfo2", "flip_and_color_jitter_transforms", "global_aug2", "normalization"),
+        f"{config.local_crops_number} small views": ("local_transfo", "local_aug", "flip_and_color_jitter_transforms", "normalization"),
+    }
+    lines = [
+        f"network: {literal(card.arch)}{patches}, {weights:,} weights; seed {card.seed}",
+        f"loss: DINO with {model.out_dim:,} prototypes, targets by {model.targets}{koleo}; temperatures {model.student_temp:g} (student) "
+        f"and {model.teacher_temp:g} (teacher); the teacher's momentum from {model.momentum_teacher:g} to {model.momentum_teacher_end:g}",
+        f"optimizer: {model.optimizer}, {batch:,} images a step; learning rate {model.lr * batch / 256:g} after {model.warmup_epochs:g} epochs "
+        f"of warm-up, then by a cosine to {min(model.min_lr, model.lr * batch / 256):g}; weight decay from {model.weight_decay:g} to {model.weight_decay_end:g}",
+    ]
+    for view, sections in views.items():
+        lines.append(f"{view}: {_transforms(entry for section in sections for entry in config.section(section)) or 'as the image is'}")
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def curve_in_words(card: ModelCard, records: Sequence[Mapping[str, float]]) -> str:
@@ -147,9 +189,9 @@ def _mode(card: ModelCard) -> str:
     return f"image mode {literal(card.image_mode)}: the network is shown {taken} at a time"
 
 
-def _normalization(card: ModelCard) -> str:
+def _transforms(entries: Iterable[Sequence[Any]]) -> str:
     steps = []
-    for name, parameters in card.normalization:
+    for name, parameters in entries:
         given = "" if parameters in (None, {}, []) else f" {json.dumps(parameters, ensure_ascii=False)}"
         steps.append(literal(f"{name}{given}"))
-    return ", ".join(steps) or "none: grey values in [0, 1]"
+    return ", ".join(steps)

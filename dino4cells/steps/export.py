@@ -188,7 +188,7 @@ def _write_onnx(network: _Network, images_BCHW: torch.Tensor, path: Path, descri
 
 
 def _write_torchscript(network: _Network, images_BCHW: torch.Tensor, path: Path, described: dict[str, str]) -> Run | None:
-    """As `_write_onnx`; for Fiji's and QuPath's readers of PyTorch's own files, and for C++."""
+    """As `_write_onnx`; for `torch.jit.load`, and for programs with LibTorch."""
     if isinstance(network.backbone, DinoVisionTransformer):  # sizes are no numbers while it is traced, as their interpolation wants them
         network.backbone.pos_embed = nn.Parameter(network.backbone.positions(*images_BCHW.shape[2:]), requires_grad=False)
     traced = torch.jit.trace(network, (images_BCHW,), check_trace=False)  # type: ignore[no-untyped-call]  # the caller compares more

@@ -114,9 +114,7 @@ def readme(card: ModelCard, records: Sequence[Mapping[str, float]], place: str, 
         init="; ".join(map(literal, card.init)) or f"random weights (seed {card.seed})",
         recipe=recipe_in_words(card, config, weights),
         curve=curve_in_words(card, records),
-        ended=f", ended on {datetime.fromtimestamp(records[-1]['time'], timezone.utc):%Y-%m-%d}"
-        if records and "time" in records[-1]
-        else "",
+        ended=_day(records[-1]) if records else "",
         seconds=f"{hours} h {minutes:02} min" if hours else f"{minutes} min" if minutes else f"{training.seconds:.0f} s",
         processes=f"{training.processes} process{'es' * (training.processes > 1)}",
         device=literal(training.device or "unknown processor"),
@@ -130,6 +128,7 @@ def recipe_in_words(card: ModelCard, config: Config, weights: int) -> str:
     """Network, loss, optimizer and views, as a paper's methods section has them, a line of a list each."""
     model = config.model
     batch = model.batch_size or model.batch_size_per_gpu * card.training.processes
+    peak = model.lr * batch / 256
     koleo = f", KoLeo with weight {model.koleo_weight:g}" if model.koleo_weight else ""
     patches = f", patches of {card.patch_size} px" if card.arch.startswith("vit_") else ""
     views = {
@@ -141,8 +140,8 @@ def recipe_in_words(card: ModelCard, config: Config, weights: int) -> str:
         f"network: {literal(card.arch)}{patches}, {weights:,} weights; seed {card.seed}",
         f"loss: DINO with {model.out_dim:,} prototypes, targets by {model.targets}{koleo}; temperatures {model.student_temp:g} (student) "
         f"and {model.teacher_temp:g} (teacher); the teacher's momentum from {model.momentum_teacher:g} to {model.momentum_teacher_end:g}",
-        f"optimizer: {model.optimizer}, {batch:,} images a step; learning rate {model.lr * batch / 256:g} after {model.warmup_epochs:g} epochs "
-        f"of warm-up, then by a cosine to {min(model.min_lr, model.lr * batch / 256):g}; weight decay from {model.weight_decay:g} to {model.weight_decay_end:g}",
+        f"optimizer: {model.optimizer}, {batch:,} images a step; learning rate {peak:g} after {model.warmup_epochs:g} epochs of warm-up, "
+        f"then by a cosine to {min(model.min_lr, peak):g}; weight decay from {model.weight_decay:g} to {model.weight_decay_end:g}",
     ]
     for view, sections in views.items():
         lines.append(f"{view}: {_transforms(entry for section in sections for entry in config.section(section)) or 'as the image is'}")
@@ -187,6 +186,10 @@ def _mode(card: ModelCard) -> str:
     if card.image_mode.startswith(("normalized", "unnormalized")):
         return f"image mode {literal(card.image_mode)}: all of them at once"
     return f"image mode {literal(card.image_mode)}: the network is shown {taken} at a time"
+
+
+def _day(record: Mapping[str, float]) -> str:
+    return f", ended on {datetime.fromtimestamp(record['time'], timezone.utc):%Y-%m-%d}" if "time" in record else ""
 
 
 def _transforms(entries: Iterable[Sequence[Any]]) -> str:

@@ -50,6 +50,13 @@ def with_data_statistics(config: Config, images: CellImages) -> Config:
     return resolved
 
 
+def with_numbers_of(config: Config, learnt: Config) -> Config:
+    """The configuration with the sections of another one, which a model was trained with, where it says `data`."""
+    asking = [section for section in TRANSFORM_SECTIONS if any(_asks(choice) for choice in getattr(config, section).values())]
+    changed: Config = config.model_copy(update={section: getattr(learnt, section) for section in asking})
+    return changed
+
+
 def _asks(choice: TransformChoice) -> bool:
     given = choice.parameters.values() if isinstance(choice.parameters, dict) else choice.parameters or ()
     return BY_DATA in given

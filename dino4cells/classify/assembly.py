@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from dino4cells import storage
+from dino4cells.augment.normalization import needs_data_statistics, with_data_statistics, with_numbers_of
 from dino4cells.classify import backbone as backbones
 from dino4cells.classify.cells import Cells, FeatureCells, ImageCells, check_same_features, read_feature_cells, read_image_cells
 from dino4cells.classify.classifier import Classifier, load_head
@@ -22,9 +23,10 @@ from dino4cells.classify.inputs import FeatureInputs, ImageInputs, Inputs, Label
 from dino4cells.classify.labels import LabelTable, Task, task_of
 from dino4cells.classify.scores import Floats
 from dino4cells.config import Config
+from dino4cells.data.dataset import CellImages
 from dino4cells.errors import ConfigError, DataError
 from dino4cells.models.artifact import NetworkCard, TrainedModel
-from dino4cells.training.distributed import ProcessGroup
+from dino4cells.training.distributed import ProcessGroup, first_decides
 from dino4cells.training.precision import autocast_type
 
 
@@ -38,7 +40,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Assembly:
-    """What a run is about."""
+    """What a run is about; its configuration has numbers of the data where it asked for them."""
 
     task: Task
     classifier: Classifier
@@ -50,6 +52,7 @@ class Assembly:
     split: str
     warnings: tuple[str, ...]
     precision: torch.dtype
+    config: Config
 
 
 def on_features(config: Config, features: str | None, group: ProcessGroup) -> Assembly:
@@ -91,6 +94,7 @@ def on_features(config: Config, features: str | None, group: ProcessGroup) -> As
         split=division.description,
         warnings=warnings,
         precision=torch.float32,
+        config=config,
     )
 
 
@@ -98,7 +102,8 @@ def on_images(config: Config, data: str | None, model: TrainedModel | None, grou
     """A backbone and a head on images.
 
     Args:
-        config: `classification` says what; `model` and the sections of transforms say how images are seen.
+        config: `classification` says what; `model` and the sections of transforms say how images are seen. Numbers of the data that it
+            asks for are in the configuration of what is returned.
         data: URL of the images of all cells; the configuration's when None.
         model: whose backbone to begin with, or None.
         group: its device is where the classifier learns.
@@ -111,6 +116,9 @@ def on_images(config: Config, data: str | None, model: TrainedModel | None, grou
     task, targets, warnings = _labels(config, division)
     kept = {name: cells.take(targets[name].rows) for name, cells in division.parts.items()}
     card = backbones.card_of(config, model, kept["train"])
+    config = _with_numbers(config, card, model, kept["train"])
+    if model is None:
+        card = card.model_copy(update={"normalization": [[name, parameters] for name, parameters in config.section("testing_transfo")]})
     backbone = backbones.build(card, config, model)
     width = backbone.embed_dim
     card = card.model_copy(update={"embedding_dim": width})
@@ -137,7 +145,27 @@ def on_images(config: Config, data: str | None, model: TrainedModel | None, grou
         split=division.description,
         warnings=warnings,
         precision=autocast_type(config.model.precision, group.device, card.arch),
+        config=config,
     )
+
+
+def _with_numbers(config: Config, card: NetworkCard, model: TrainedModel | None, cells: ImageCells) -> Config:
+    """The configuration with numbers where it says `data`: those that the backbone has learnt with, else those of the training cells.
+
+    Raises:
+        ConfigError: the backbone's file does not hold them.
+    """
+    if not needs_data_statistics(config):
+        return config
+    if model is None:
+        return first_decides(lambda: with_data_statistics(config, CellImages(backbones.images_of(cells, card, config))))
+    known = with_numbers_of(config, model.config)
+    if needs_data_statistics(known):
+        raise ConfigError(
+            "Normalize: asks for the mean and deviation of the data that the backbone has learnt from, which "
+            f"{model.artifact.url} does not hold; give them as numbers."
+        )
+    return known
 
 
 def image_inputs(cells: ImageCells, card: NetworkCard, config: Config, device: torch.device) -> ImageInputs:

@@ -63,7 +63,7 @@ def train_classifier(
     if run.classifier.learns and wanted.train:
         parts = run.parts
         training = HeadTraining(run.classifier, run.task, parts["train"].labelled, parts["valid"].labelled, wanted, group, run.precision)
-        place = ResumePlace(resume_directory, _identity(config, run), config.model.checkpoint_minutes)
+        place = ResumePlace(resume_directory, _identity(run), config.model.checkpoint_minutes)
         progressed, epoch_length = training.run(place), len(training.order)
     seconds = time.monotonic() - started
     classes = len(run.task.classes)
@@ -92,16 +92,16 @@ def train_classifier(
         judged = judge(run, logits, card.temperatures, wanted)
         if lease is not None:
             lease.confirm()
-        write(output, config, card, run, progressed.records, logits, judged)
+        write(output, run.config, card, run, progressed.records, logits, judged)
         storage.remove(resume_directory)
     return card
 
 
-def _identity(config: Config, run: Assembly) -> str:
+def _identity(run: Assembly) -> str:
     """SHA-256 of what decides the outcome."""
     content = {
-        "classification": config.classification.model_dump(mode="json", exclude=set(NOT_FOR_THE_OUTCOME)),
-        "training": config.fingerprint() if run.backbone is not None else "",
+        "classification": run.config.classification.model_dump(mode="json", exclude=set(NOT_FOR_THE_OUTCOME)),
+        "training": run.config.fingerprint() if run.backbone is not None else "",
         "backbone": run.model_fingerprint,
         "classes": run.task.classes,
         "cells": {name: part.cells.source for name, part in run.parts.items()},

@@ -19,12 +19,15 @@ from PIL import Image
 
 from dino4cells import steps
 from dino4cells.artifacts import open_artifact
+from dino4cells.classify.assembly import on_images
 from dino4cells.classify.classifier import KIND, load_classifier
 from dino4cells.classify.heads import build_head
 from dino4cells.cluster.job import Processes
 from dino4cells.cluster.local import LocalLauncher
 from dino4cells.config import Config
 from dino4cells.errors import CheckpointError, ConfigError, DataError, Interrupted
+from dino4cells.models.artifact import load_model
+from dino4cells.training.distributed import ProcessGroup
 
 # float32 sums in another order: weights of about 0.02 to 1, and means of their products with 192 features.
 TOLERANCE = 1e-4
@@ -119,6 +122,31 @@ def test_a_head_alone_learns_on_the_features_of_a_trained_backbone_which_stays_a
     by_key = {**frozen, "classification.feature_extractor_state_dict": str(tmp_path / "model" / "checkpoint.pth")}
     steps.train_classifier(settings(by_key), data=halves, output=str(tmp_path / "again"))
     assert metrics_of(tmp_path / "again")["scores"] == metrics_of(tmp_path / "out")["scores"]
+
+
+def test_images_are_normalized_by_the_numbers_of_the_training_cells_or_of_the_backbone(
+    settings: Callable[..., Config], tiny_config: Callable[..., Config], halves: str, tmp_path: Path
+) -> None:
+    by_data = {
+        f"{section}.{name}": value
+        for section in ("normalization", "testing_transfo")
+        for name, value in (("self_normalize", False), ("Normalize", [True, {"mean": "data", "std": "data"}]))
+    }
+    alone = ProcessGroup(0, 1, 0, torch.device("cpu"))
+    run = on_images(settings(by_data), halves, None, alone)
+    files = [file for file in run.parts["train"].cells.frame["file"] if not file.endswith("05.png")]
+    pixels = np.stack([np.asarray(Image.open(Path(halves, file))) for file in files]).reshape(-1, 4) / 255
+    numbers = {"mean": pixels.mean(axis=0), "std": pixels.std(axis=0)}
+    for section in ("normalization", "testing_transfo"):
+        [given] = [parameters for name, parameters in run.config.section(section) if name == "Normalize"]
+        assert isinstance(given, dict)
+        for name, expected in numbers.items():
+            np.testing.assert_allclose(given[name], expected, atol=1e-5)
+    assert run.backbone is not None
+    assert ["Normalize", given] in run.backbone.normalization
+    model = steps.train(tiny_config(by_data, epochs=1, max_bad_images=0.1), data=halves, output=str(tmp_path / "model"))
+    run = on_images(settings(by_data), halves, load_model(str(tmp_path / "model")), alone)
+    assert [list(entry) for entry in run.config.section("testing_transfo")] == model.normalization
 
 
 def test_two_processes_with_half_the_batch_train_the_same_classifier_as_one_with_the_whole(

@@ -1,4 +1,4 @@
-// The cells of a map: what the table says about each, its picture, and the colours and shapes of a column's values.
+// The cells of a map: what the table says about each, its picture, the colours and shapes of a column's values, and which comes next.
 
 function cellsOf(data) {
   const count = data.count;
@@ -122,4 +122,19 @@ function coloursOf(data) {
   }
 
   return { style, scale, looksOf, swatch };
+}
+
+// The cell that comes after another one in a direction ([1, 0] is to the right), or -1; from none (-1) the one in the middle of what is seen.
+function nextCell({ x, y, from, direction, across, up }) {
+  const width = across.end - across.start, height = up.end - up.start;
+  const [left, below] = from < 0 ? [(across.start + across.end) / 2, (up.start + up.end) / 2] : [x[from], y[from]];
+  let best = -1, least = Infinity;
+  for (let cell = 0; cell < x.length; cell++) {
+    const right = (x[cell] - left) / width, above = (y[cell] - below) / height;
+    const along = right * direction[0] + above * direction[1], aside = Math.abs(right * direction[1]) + Math.abs(above * direction[0]);
+    if (cell === from || (from >= 0 && (along <= 1e-6 || aside > along))) continue;
+    const way = from < 0 ? Math.hypot(right, above) : along + 2 * aside;
+    if (way < least) { least = way; best = cell; }
+  }
+  return best;
 }

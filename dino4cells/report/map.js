@@ -275,18 +275,8 @@
     const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
     function step(direction) {
-      const across = plot.x_range.end - plot.x_range.start, up = plot.y_range.end - plot.y_range.start;
-      const from = shown < 0 ? [(plot.x_range.start + plot.x_range.end) / 2, (plot.y_range.start + plot.y_range.end) / 2] : [x[shown], y[shown]];
-      let best = -1, least = Infinity;
-      for (let cell = 0; cell < count; cell++) {
-        const right = (x[cell] - from[0]) / across, above = (y[cell] - from[1]) / up;
-        const along = right * direction[0] + above * direction[1], aside = Math.abs(right * direction[1]) + Math.abs(above * direction[0]);
-        if (cell !== shown && (shown < 0 || (along > 1e-6 && aside <= along))) {
-          const way = shown < 0 ? Math.hypot(right, above) : along + 2 * aside;
-          if (way < least) { least = way; best = cell; }
-        }
-      }
-      if (best >= 0) show(best);
+      const next = nextCell({ x, y, from: shown, direction, across: plot.x_range, up: plot.y_range });
+      if (next >= 0) show(next);
     }
 
     figure.addEventListener("keydown", (event) => {

@@ -56,7 +56,8 @@ def open_parquet(url: str) -> Table:
     path = copies.of(url)
 
     def pieces() -> Iterator[NDArray[np.float32]]:
-        with readable(url), pq.ParquetFile(copies.of(url), pre_buffer=False) as file:
+        # Other tools write a million rows in one group, whose columns would else be in memory as a whole.
+        with readable(url), pq.ParquetFile(copies.of(url), pre_buffer=False, buffer_size=2**16) as file:
             yield from numbers(file, names)
 
     with readable(url), pq.ParquetFile(path, pre_buffer=False) as file:

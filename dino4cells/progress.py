@@ -64,6 +64,8 @@ class Progress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is not None and self._next == 0:  # it failed before it began: there is nothing to say of it
+            self._style = Style.QUIET
         self.close()
 
     @property

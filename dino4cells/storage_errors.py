@@ -82,7 +82,9 @@ def explain(url: str, error: BaseException, patience: Patience | None = None) ->
         return StorageError(f"{url}: the disk is full; free some space or write elsewhere.")
     if isinstance(error, OSError) and is_path:
         return StorageError(f"{url}: cannot be read or written ({reason}); check the path.")
-    if isinstance(error, (ImportError, ValueError)) and "://" in url:
+    if isinstance(error, ImportError) and "://" in url:
+        return StorageError(f"{url}: such an address wants a package that is not installed ({reason}); install it by pip.")
+    if isinstance(error, ValueError) and "://" in url:
         remedy = "correct AWS_ENDPOINT_URL or the address" if storage_s3.is_s3(url) else "use a path, s3://… or what fsspec knows"
         return StorageError(f"{url}: this address cannot be opened ({reason}); {remedy}.")
     return StorageError(f"{url}: cannot be read or written ({reason}); check the address and the store.")

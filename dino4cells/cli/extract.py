@@ -79,5 +79,5 @@ def extract(
     )
     why = {"pth": "the warning", "h5ad": "obs.dino_error"}.get(format_of(place) or "", "Metadata_dino_error")
     failed = f", {card.failed_rows:,} of them without features (see {why})" if card.failed_rows else ""
-    text = f"wrote {card.rows:,} cells × {card.embedding_dim} features{failed}, {card.images_per_second:,.0f} images/s"
+    text = f"wrote {card.rows:,} cells × {card.embedding_dim} features{failed}, {card.images_per_second:,.0f} images/s\nfeatures: {place}"
     results.show(text, {"features": place, **card.model_dump()})

@@ -59,4 +59,5 @@ def predict(
     most = sorted(card.counts.items(), key=lambda item: -item[1])[:8]
     named = ", ".join(f"{count:,} {name or 'none'}" for name, count in most)
     failed = f", {card.failed_rows:,} of them without a prediction (see the column error)" if card.failed_rows else ""
-    results.show(f"predicted {card.rows:,} cells{failed}: {named}", {"predictions": output, **card.model_dump()})
+    text = f"predicted {card.rows:,} cells{failed}: {named}\npredictions: {output}/predictions.parquet"
+    results.show(text, {"predictions": output, **card.model_dump()})

@@ -70,7 +70,10 @@ def profiles(
         overwrite=overwrite,
     )
     failed = f", {card.failed_rows:,} of them without features (see Metadata_dino_error)" if card.failed_rows else ""
-    results.show(f"wrote {card.rows:,} profiles × {card.embedding_dim} features{failed}", {"profiles": output, **card.model_dump()})
+    results.show(
+        f"wrote {card.rows:,} profiles × {card.embedding_dim} features{failed}\nprofiles: {output}",
+        {"profiles": output, **card.model_dump()},
+    )
 
 
 def _names(text: str) -> list[str]:

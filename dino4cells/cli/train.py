@@ -37,9 +37,10 @@ def train(
         processes=processes_of("local", processes, numbers),
         device="cuda" if numbers else "auto",
     )
-    summary = card.training
+    summary, place = card.training, output or settings.model.output_dir
     results.show(
         f"trained {card.arch} on {summary.images:,} images of {len(card.channels)} channels ({', '.join(card.channels)}): "
-        f"loss {summary.loss_start:.3f} → {summary.loss_end:.3f}, {summary.images_per_second:,.0f} images/s",
-        {"model": output or settings.model.output_dir, **card.model_dump()},
+        f"loss {summary.loss_start:.3f} → {summary.loss_end:.3f}, {summary.images_per_second:,.0f} images/s\n"
+        f"model: {place}",
+        {"model": place, **card.model_dump()},
     )

@@ -73,7 +73,7 @@ def simulate(
     *,
     cells: int = 1680,
     size: int = 64,
-    plates: int = 4,
+    plates: int = 6,
     seed: int = 0,
     handbook: bool = False,
     progress: Callable[[int], None] | None = None,

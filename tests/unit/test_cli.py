@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,12 +14,13 @@ import torch
 from typer.main import get_command
 
 from dino4cells.artifacts import open_artifact
-from dino4cells.cli import app
+from dino4cells.cli.app import app
 from dino4cells.cli.options import overrides_of
 from dino4cells.cli.published_flags import plain_switches
 from dino4cells.cluster.gpus import gpus_of, visible_devices
 from dino4cells.config import Config
 from dino4cells.config.file import load_config, parse_config, preset_names
+from dino4cells.data.simulate import simulate
 from dino4cells.errors import ConfigError
 
 
@@ -191,6 +193,15 @@ def test_a_key_alone_is_that_of_the_commands_own_section() -> None:
     }
     words = ("--features", "f", "--output", "o", "--epochs", "100", "--balance", "True", "--master_port", "=", "1234")
     assert _overrides("classify", *words) == {"classification.epochs": "100", "classification.balance": "True"}
+
+
+def test_simulated_cells_are_the_same_by_the_command_and_in_python() -> None:
+    in_python = {name: parameter.default for name, parameter in inspect.signature(simulate).parameters.items()}
+    by_command = {parameter.name: parameter.default for parameter in COMMANDS["simulate"].params if parameter.name in in_python}
+    assert {name: in_python[name] for name in by_command if name != "output"} == {
+        name: default for name, default in by_command.items() if name != "output"
+    }
+    assert by_command["plates"] == 6
 
 
 # GPUs

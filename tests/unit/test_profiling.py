@@ -208,7 +208,7 @@ def test_the_command_says_what_it_wrote_and_classification_takes_it(
 ) -> None:
     words = ["--controls", "compound == 'DMSO'", "--aggregate", "image", "--sphere", "--harmony", "plate", "--normalize", "standard"]
     ended = dino4cells("profiles", features, "--output", f"{tmp_path}/images", *words)
-    assert (ended.code, ended.out.strip()) == (0, f"wrote 48 profiles × {WIDTH} features"), ended.err
+    assert (ended.code, ended.out.strip()) == (0, f"wrote 48 profiles × {WIDTH} features\nprofiles: {tmp_path}/images"), ended.err
     read: Features = read_features(f"{tmp_path}/images")
     assert np.isfinite(read.dino).all()
     again = dino4cells("profiles", features, "--output", f"{tmp_path}/images")

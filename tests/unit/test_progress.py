@@ -156,6 +156,13 @@ def test_a_run_that_fails_leaves_its_last_state_and_its_error() -> None:
     assert json.loads(stream.getvalue().splitlines()[-1])["done"] == 10
 
 
+def test_what_fails_before_it_has_begun_shows_no_progress() -> None:
+    stream = io.StringIO()
+    with pytest.raises(ValueError, match="why"), Progress("simulate", 100, stream=stream):
+        raise ValueError("why")
+    assert stream.getvalue() == ""
+
+
 SAID = (
     line_of("progress", step="train", done=50, total=100, unit="images", images_per_second=5.0, seconds=10.0, seconds_left=10.0),
     line_of("warning", message="a.png is missing"),

@@ -200,6 +200,7 @@ def test_files_get_the_usual_rights(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
+        ("gs://bucket/a", "gs://bucket/a: such an address wants a package that is not installed (Please install gcsfs"),
         ("nowhere://bucket/a", "nowhere://bucket/a: this address cannot be opened (Protocol not known: nowhere); use a path, s3://…"),
         ("none/a.csv", "none/a.csv: no such file or directory; check the path."),
     ],

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from allocations import Allocations
-from training_alone import ALONE
+from training_alone import ALONE, assert_same_bits
 
 from dino4cells.config import Config
 from dino4cells.errors import ConfigError
+from dino4cells.training import checkpoint as checkpoints
 from dino4cells.training.compilation import compile_backbones
 from dino4cells.training.loop import DINO
 from dino4cells.training.precision import describe
@@ -132,6 +134,35 @@ def test_no_float32_tensor_of_a_step_in_bfloat16_is_larger_than_the_targets(tiny
         network.step_on_views(*views(batch, local=local), 8)
     assert max(count for dtype, count in made.sizes if dtype == torch.float32) <= 2 * batch * prototypes
     assert max(count for _, count in made.sizes) == local * batch * prototypes
+
+
+@pytest.mark.parametrize(
+    ("channels", "local", "model"),
+    [
+        (1, 1, {"accumulation": 2, "koleo_weight": 0.1, "drop_path_rate": 0.3, "precision": "bfloat16", "freeze_last_layer": 1}),
+        (12, 0, {"optimizer": "lars", "targets": "sinkhorn", "norm_last_layer": False, "freeze_last_layer": 1, "accumulation": 5}),
+        (4, 2, {"optimizer": "sgd", "use_bn_in_head": True, "drop_path_rate": 0.3, "activation_checkpointing": True, "clip_grad": 0}),
+    ],
+)
+def test_steps_after_a_checkpoint_are_those_without_it_bit_for_bit(
+    channels: int, local: int, model: dict[str, object], tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = tiny_config({"local_crops_number": local}, **model)
+    schedules = Schedules.from_config(config.model, 16, 32, 8)  # the last layer thaws, and the rate begins to fall, with the third step
+
+    def step(network: DINO, number: int, images: int) -> None:
+        sizes = ((2, 16), (local, 8))
+        made = [torch.rand(count, images, channels, side, side, generator=torch.Generator().manual_seed(number)) for count, side in sizes]
+        assert network.step_on_views(made[0], made[1], 8 * number).isfinite()
+
+    whole, resumed = (DINO(config, channels, schedules, ALONE) for _ in range(2))
+    step(whole, 0, 8)
+    step(whole, 1, 0)
+    assert resumed.restore(checkpoints.load(checkpoints.save(str(tmp_path), whole.checkpoint(16, 1))), "here") == 16
+    for network in (whole, resumed):
+        step(network, 2, 5)
+        step(network, 3, 1)
+    assert_same_bits(resumed.checkpoint(32, 2), whole.checkpoint(32, 2))
 
 
 def test_a_compiled_network_takes_the_steps_of_the_plain_one(tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:

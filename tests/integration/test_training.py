@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
-from training_alone import ALONE, run
+from training_alone import ALONE, assert_same_bits, run
 
 from dino4cells import steps
 from dino4cells.config import Config
@@ -58,23 +58,6 @@ def batch(cells: str, indices: range = range(8), epoch: int = 0) -> Batch:
 
 def final_state(output: Path) -> checkpoints.Checkpoint:
     return checkpoints.load(str(output / "checkpoint.pth"))
-
-
-def assert_same_bits(one: object, other: object, where: str = "") -> None:
-    if isinstance(one, torch.Tensor):
-        assert isinstance(other, torch.Tensor)
-        assert torch.equal(one, other), where
-    elif isinstance(one, dict):
-        assert isinstance(other, dict)
-        assert list(one) == list(other), where
-        for key in one:
-            assert_same_bits(one[key], other[key], f"{where}.{key}")
-    elif isinstance(one, (list, tuple)):
-        assert isinstance(other, (list, tuple))
-        for place, (left, right) in enumerate(zip(one, other, strict=True)):
-            assert_same_bits(left, right, f"{where}[{place}]")
-    else:
-        assert one == other, where
 
 
 def without_clock(state: checkpoints.Checkpoint) -> checkpoints.Checkpoint:

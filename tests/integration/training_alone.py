@@ -1,4 +1,4 @@
-"""A training in this process that may be asked to stop, for tests that interrupt and resume."""
+"""A training in this process that may be asked to stop, and how its checkpoints are compared, for tests that interrupt and resume."""
 
 from __future__ import annotations
 
@@ -28,3 +28,21 @@ def run(config: Config, data: str, output: Path, stop_after: int | None = None) 
             os.kill(os.getpid(), signal.SIGTERM)
 
     fit(config, read_metadata(data), str(output), ALONE, resume_directory=f"{output}.checkpoints", on_record=count)
+
+
+def assert_same_bits(one: object, other: object, where: str = "") -> None:
+    """Compare what a checkpoint holds."""
+    if isinstance(one, torch.Tensor):
+        assert isinstance(other, torch.Tensor)
+        assert torch.equal(one, other), where
+    elif isinstance(one, dict):
+        assert isinstance(other, dict)
+        assert list(one) == list(other), where
+        for key in one:
+            assert_same_bits(one[key], other[key], f"{where}.{key}")
+    elif isinstance(one, (list, tuple)):
+        assert isinstance(other, (list, tuple))
+        for place, (left, right) in enumerate(zip(one, other, strict=True)):
+            assert_same_bits(left, right, f"{where}[{place}]")
+    else:
+        assert one == other, where

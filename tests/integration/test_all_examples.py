@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import test_classifiers_page
+import test_command_line_page
 import test_data_page
 import test_features_guide
 import test_handbook
@@ -30,6 +31,7 @@ CONFIG = ("dino4cells config --config config.yaml", "dino4cells config --config 
 RUN: dict[str, Iterable[str]] = {
     **{page: test_pages.commands(page) for page in test_pages.PAGES},
     "docs/classifiers.md": test_classifiers_page.commands(),
+    "docs/command-line.md": [test_command_line_page.INSTALL],
     "docs/data.md": test_data_page.commands(),
     "docs/features.md": test_features_guide.commands(),
     "docs/handbook.md": test_handbook.commands(),
@@ -48,7 +50,7 @@ OTHERS = {
     ("docs/channels.md", "yaml", 1): "test_pages.test_the_example_of_a_configuration_is_one",
     ("docs/configuration.md", "yaml", 2): "test_all_examples.test_the_page_about_configuration_explains_its_own_files",
     ("docs/kubernetes.md", "yaml", 1): "test_kubernetes_page.test_the_settings_of_the_page_are_read_and_every_key_is_explained",
-    ("docs/kubernetes.md", "json", 1): "",  # a line of a log, shown
+    ("docs/command-line.md", "json", 1): "",  # a line of a log, shown
     ("README.md", "", 1): "",  # a tree of files
 }
 """How many blocks of a language a page has, and the test that uses all of them; none where there is nothing to run."""

@@ -120,7 +120,10 @@ def test_everything_that_is_made_smaller_is_on_a_page() -> None:
     assert [long for long in SMALLER if not any(long in text for text in TEXTS.values())] == []
 
 
-@pytest.mark.parametrize("page", ALL_PAGES)
+LINKED = [*ALL_PAGES, "SECURITY.md", *(f"benchmarks/{path.name}" for path in (ROOT / "benchmarks").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", LINKED)
 def test_links_lead_to_files_and_headings_that_exist(page: str) -> None:
     text = re.sub(r"```.*?```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
     for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
@@ -130,6 +133,20 @@ def test_links_lead_to_files_and_headings_that_exist(page: str) -> None:
         if heading:
             titles = re.findall(r"^#+ (.*)$", place.read_text(encoding="utf-8"), flags=re.MULTILINE)
             assert heading in [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles], target
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    linked = set(re.findall(r"\]\(([\w/-]+\.md)\)", TEXTS["README.md"]))
+    assert {page for page in ALL_PAGES if page.startswith("docs/")} - linked == set()
+
+
+def test_pages_that_code_and_files_name_exist() -> None:
+    folders = ("dino4cells", "components", "pipelines", "manifests", "docker", "benchmarks", "tests")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".yaml", ".md", ".sh")]
+    texts = [(path, path.read_text(encoding="utf-8")) for path in (*files, ROOT / "Makefile", ROOT / "SECURITY.md")]
+    named = {(name, path.name) for path, text in texts for name in re.findall(r"(?<![\w/])docs/[\w-]+\.(?:md|py)", text)}
+    assert len(named) > 10
+    assert [(name, file) for name, file in sorted(named) if not (ROOT / name).exists()] == []
 
 
 def test_pictures_are_small() -> None:

@@ -116,7 +116,7 @@ def read_feature_cells(url: str, config: Config) -> FeatureCells:
     cells = FeatureCells(features.metadata, features.dino, url, features.card.model_fingerprint, FeatureKind.of(features.card))
     readable_N = np.isfinite(cells.values_ND).all(axis=1)
     if not readable_N.any():
-        raise DataError(f"{url}: no cell has features, because no image could be read; mend the images and extract again.")
+        raise DataError(f"{url}: no cell has features{features.first_failure}; mend the images and extract again.")
     cells = cells if readable_N.all() else cells.take(np.flatnonzero(readable_N))
     return cells.averaged() if config.classification.whole_images else cells
 

@@ -62,12 +62,9 @@ def evaluate(features: Features, config: ClassificationConfig, kept: Kept | None
     readable = np.asarray(np.isfinite(features.dino).all(axis=1))
     warnings = []
     if not readable.all():
-        warnings.append(
-            f"{(~readable).sum()} of {len(readable)} cells have no features, because their images could not be read; they are not judged."
-        )
+        warnings.append(f"{(~readable).sum():,} of {len(readable):,} cells have no features{features.first_failure}, and are not judged.")
     if not readable.any():
-        first = features.metadata["dino_error"].iloc[0]
-        raise DataError(f"{source}: no cell has features, because no image could be read; mend the images (the first: {first})")
+        raise DataError(f"{source}: no cell has features{features.first_failure}; mend the images and extract again.")
     rows = np.flatnonzero(readable)
     cells = everything.take(rows)
     folds = cells.folds(config)

@@ -76,6 +76,12 @@ class Features:
     card: FeaturesCard
     artifact: Artifact | SingleFile
 
+    @property
+    def first_failure(self) -> str:
+        """Why the first row without features has none, in brackets for a sentence; nothing where nobody says."""
+        reasons = self.metadata[ERROR].dropna()
+        return f" (the first: {reasons.iloc[0]})" if len(reasons) else ""
+
 
 def load_features_card(url: str) -> FeaturesCard:
     """The card of a features artifact alone, or what a file says about itself.

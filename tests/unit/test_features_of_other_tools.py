@@ -20,10 +20,13 @@ from simulated_features import WIDTH, cells_of_lines, write_features
 
 from dino4cells import steps, storage
 from dino4cells.classify.cells import read_feature_cells
+from dino4cells.classify.evaluate import evaluate
 from dino4cells.config import Config
-from dino4cells.errors import ArtifactError
+from dino4cells.config.classification import ClassificationConfig
+from dino4cells.errors import ArtifactError, DataError
 from dino4cells.features import parquet_file
 from dino4cells.features.store import load_features_card, open_table, read_features
+from dino4cells.steps.inputs import pictured
 
 ROWS = 120
 COLUMNS = [f"dino_{number}" for number in range(WIDTH)]
@@ -41,6 +44,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for ending in ("parquet", "h5ad"):
         steps.export_features(features, str(place / f"cells.{ending}"))
     return place
+
+
+@pytest.fixture(scope="module")
+def head(place: Path) -> str:
+    """A head that has learnt from the AnnData file."""
+    return steps.train_classifier(_head(), features=str(place / "cells.h5ad"), output=str(place / "head"))
 
 
 @pytest.mark.parametrize("ending", ["parquet", "h5ad"])
@@ -80,7 +89,7 @@ def test_what_pycytominer_has_normalized_is_classified(place: Path, tmp_path: Pa
     )
     kept = [name for name in COLUMNS if name != "dino_5"]
     np.testing.assert_allclose(read_features(str(tmp_path / "normalized.parquet")).dino, normalized[kept], rtol=1e-5, atol=1e-6)
-    words = ("--train_cell_type", "True", "--epochs", 20, "--lr", 0.004, "--output", tmp_path / "classes")
+    words = ("--train_cell_type", "True", "--epochs", 2, "--output", tmp_path / "classes")
     done = dino4cells("classify", "--features", tmp_path / "normalized.parquet", *words)
     assert done.code == 0, done.err
     assert "linear probe" in done.out
@@ -95,7 +104,6 @@ def test_what_pycytominer_has_normalized_is_classified(place: Path, tmp_path: Pa
 def test_what_scanpy_has_filtered_and_clustered_comes_back(place: Path, tmp_path: Path) -> None:
     cells = anndata.read_h5ad(place / "cells.h5ad")
     cells.obs["leiden"] = pd.Categorical((np.arange(ROWS) % 4).astype(str))
-    cells.obs["dose/µM"] = np.arange(ROWS) / 2
     some = cells[cells.obs["plate"] == 1, ["dino_10", "dino_2"]].copy()
     some.X = some.X.astype(np.float64)
     some.write_h5ad(tmp_path / "some.h5ad", compression="gzip")
@@ -107,28 +115,23 @@ def test_what_scanpy_has_filtered_and_clustered_comes_back(place: Path, tmp_path
     assert read.metadata["leiden"].dtype == object
 
 
-@pytest.mark.parametrize("ending", ["parquet", "h5ad"])
-def test_a_head_learns_from_such_files_and_predicts_them_as_the_directory(
-    place: Path, ending: str, tmp_path: Path, dino4cells: Command
-) -> None:
-    words = ("classify", "--features", place / f"cells.{ending}", "--train_cell_type", "True", "--epochs", 2, "--output", tmp_path / "head")
-    assert dino4cells(*words).code == 0
+def test_a_head_learns_from_such_a_file_and_predicts_it_as_the_directory(head: str, place: Path, tmp_path: Path) -> None:
     found = []
-    for name in ("features", f"cells.{ending}"):
-        done = dino4cells("predict", tmp_path / "head", "--features", place / name, "--output", tmp_path / f"of-{name}")
-        assert done.code == 0, done.err
-        assert "1 of them without a prediction" in done.out
+    for name in ("features", "cells.parquet", "cells.h5ad"):
+        assert steps.predict(head, features=str(place / name), output=str(tmp_path / f"of-{name}")).failed_rows == 1
         found.append(pd.read_parquet(tmp_path / f"of-{name}" / "predictions.parquet").drop(columns="error"))
-    pd.testing.assert_frame_equal(*found, check_dtype=False)
+    for other in found[1:]:
+        pd.testing.assert_frame_equal(other, found[0], check_dtype=False)
 
 
-def test_it_is_told_where_nobody_knows_how_features_were_made(place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    steps.train_classifier(_head(), features=str(place / "features"), output=str(tmp_path / "head"))
+def test_it_is_told_where_nobody_knows_how_features_were_made(
+    head: str, place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     pd.read_parquet(place / "cells.parquet").to_parquet(tmp_path / "cells.parquet")
     with caplog.at_level(logging.WARNING):
-        steps.predict(str(tmp_path / "head"), features=str(place / "features"), output=str(tmp_path / "known"))
+        steps.predict(head, features=str(place / "features"), output=str(tmp_path / "known"))
         assert not caplog.text
-        steps.predict(str(tmp_path / "head"), features=str(tmp_path / "cells.parquet"), output=str(tmp_path / "unknown"))
+        steps.predict(head, features=str(tmp_path / "cells.parquet"), output=str(tmp_path / "unknown"))
     assert f"{tmp_path}/cells.parquet: does not say how its features were made or normalized" in caplog.text
 
 
@@ -247,3 +250,28 @@ def test_a_card_that_is_no_card_is_not_believed(place: Path, tmp_path: Path) -> 
     pq.write_table(table, tmp_path / "cells.parquet")
     assert not read_features(str(tmp_path / "cells.parquet")).card.described
     assert len(read_feature_cells(str(tmp_path / "cells.parquet"), _head())) == ROWS - 1
+
+
+def test_where_no_row_has_all_its_numbers_the_first_that_is_missing_is_told(place: Path, tmp_path: Path) -> None:
+    cells = pd.read_parquet(place / "cells.parquet")
+    for row in range(ROWS):
+        cells.loc[row, f"dino_{row % 2}"] = np.nan
+    cells.to_parquet(tmp_path / "cells.parquet")
+    url = str(tmp_path / "cells.parquet")
+    for read in (lambda: read_feature_cells(url, _head()), lambda: evaluate(read_features(url), ClassificationConfig())):
+        with pytest.raises(DataError, match=r"no cell has features \(the first: .*: row 1 has no number in dino_0\); mend"):
+            read()
+
+
+def test_pictures_are_those_of_the_cells_that_are_left_in_their_order(cells: str, tmp_path: Path) -> None:
+    frame = pd.read_csv(f"{cells}/metadata.csv")
+    features = write_features(str(tmp_path / "features"), frame, np.zeros((len(frame), 4), np.float32))
+    steps.export_features(features, str(tmp_path / "all.parquet"))
+    every = pd.read_parquet(tmp_path / "all.parquet")
+    every.iloc[[20, 3, 7]].to_parquet(tmp_path / "some.parquet")
+    found = pictured(read_features(str(tmp_path / "some.parquet")), cells, None, files_outside_root=False)
+    assert found is not None
+    assert list(found.urls) == [f"{cells}/images/{number}.png" for number in ("020", "003", "007")]
+    every.assign(Metadata_file="images/other.png").to_parquet(tmp_path / "other.parquet")
+    with pytest.raises(DataError, match="is not the table that"):
+        pictured(read_features(str(tmp_path / "other.parquet")), cells, None, files_outside_root=False)

@@ -64,7 +64,7 @@ class Progress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is not None and self._next == 0:  # it failed before it began: there is nothing to say of it
+        if kind is not None and self.done == self._done_before:  # it failed before it began: there is nothing to say of it
             self._style = Style.QUIET
         self.close()
 

@@ -7,6 +7,7 @@ file is run, and none is followed to another one.
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +30,8 @@ CARD_TEXT: Final = "features.json"
 LARGEST_EXPANSION: Final = 1000
 """By how much what the numbers take in memory may exceed what they take in the file; numbers of a network can hardly be compressed."""
 SMALL: Final = 2**28
+HEAP: Final = b"GCOL"
+"""With which a global heap of HDF5 begins, that holds texts."""
 PARTS: Final = ("obs", "var", "X", "uns")
 """What of a file is read; its uns may be missing."""
 
@@ -67,6 +70,8 @@ def open_h5ad(url: str) -> Table:
 
     copies = LocalCopies()
     path = copies.of(url)
+    with readable(url):
+        _check_heaps(path)  # before anything of them is read
     with readable(url), h5py.File(path) as file:
         announced = sum(_checked(file, part, url) for part in PARTS if part != "uns" or part in file)
         if announced > max(SMALL, LARGEST_EXPANSION * path.stat().st_size):
@@ -92,6 +97,26 @@ def open_h5ad(url: str) -> Table:
                     yield (rows if is_as_it_is else rows[:, places]).astype(np.float32, copy=False)
 
     return table_of_file(url, hash_of(path), names, metadata, pieces, said)
+
+
+def _check_heaps(path: Path) -> None:
+    """Refuse a file whose texts HDF5 would look for without end.
+
+    It walks from object to object of a heap (HDF5 file format, III.E, global heap) by their sizes, and does not move on from an unused one
+    whose size is damaged to nothing.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        start = content.find(HEAP)
+        while start >= 0:
+            version, size = content[start + 4], int.from_bytes(content[start + 8 : start + 16], "little")
+            place, end = start + 16, min(start + size, len(content))
+            while version == 1 and place + 16 <= end:
+                number, length = (int.from_bytes(content[place + first : place + last], "little") for first, last in ((0, 2), (8, 16)))
+                step = 16 + -(-length // 8) * 8 if number else length
+                if step < 16:
+                    raise ValueError("a heap of its texts is damaged")
+                place += step
+            start = content.find(HEAP, start + 4)
 
 
 def _checked(file: Any, part: str, url: str) -> int:

@@ -200,6 +200,15 @@ def _bomb(file: h5py.File) -> None:
     file["obs"].create_dataset("plate", (2**31,), np.int64, chunks=(2**20,), compression="gzip")
 
 
+def _without_end(source: Path, target: Path) -> None:
+    """HDF5 would walk through the heap of this file's texts for ever."""
+    content = bytearray((source / "cells.h5ad").read_bytes())
+    first = content.index(b"GCOL") + 16
+    content[first : first + 2] = bytes(2)
+    content[first + 8 : first + 16] = bytes(8)
+    target.write_bytes(content)
+
+
 def _link(file: h5py.File) -> None:
     del file["obs"]
     file["obs"] = h5py.ExternalLink("/etc/other.h5", "/obs")
@@ -230,6 +239,7 @@ def _link(file: h5py.File) -> None:
         ("a.h5ad", _in_file(_elsewhere), "the numbers of 'X' in its X are in another file"),
         ("a.h5ad", _in_file(_link), "'obs' in its obs is a link to something else"),
         ("a.h5ad", _in_file(_bomb), "bytes of numbers and has"),
+        ("a.h5ad", _without_end, "cannot be read as features (a heap of its texts is damaged); write it again"),
         ("a.csv", lambda source, target: target.write_text("dino_0\n1\n"), "save them as .parquet (pandas' to_parquet) or .h5ad"),
         ("none.parquet", lambda source, target: None, "there is no file of features here; check the path"),
     ],

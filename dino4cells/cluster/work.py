@@ -9,7 +9,7 @@ from dino4cells.cluster.entry import job_arguments
 from dino4cells.cluster.job import JobSpec
 from dino4cells.cluster.pytorchjob import CONFIG_DIRECTORY
 from dino4cells.cluster.settings import JobSettings
-from dino4cells.config import load_config
+from dino4cells.config import Config, load_config
 from dino4cells.errors import ConfigError
 
 Step = Literal["train", "extract"]
@@ -30,7 +30,7 @@ def job_of(
         data, model, output: URLs that the pods can reach; nothing where the configuration says them.
 
     Raises:
-        ConfigError: a wrong configuration, a URL that pods cannot reach, or a model that is missing.
+        ConfigError: a wrong configuration, a URL that pods cannot reach, or a place that is missing.
     """
     replaced = dict(pair.partition("=")[::2] for pair in overrides)
     wrong = [pair for pair in overrides if "=" not in pair]
@@ -47,8 +47,19 @@ def job_of(
         if url and ("://" not in url or url.startswith(("file://", "memory://"))):
             raise ConfigError(f"{option}: {url} is a place of this machine, which pods do not see; give a URL such as s3://bucket/…")
     path = f"{CONFIG_DIRECTORY}/{settings.config.file}" if settings.config else ""
-    text = "" if path else load_config(config or None, preset=preset, overrides=replaced).to_yaml()
+    text = "" if path else _checked(step, load_config(config or None, preset=preset, overrides=replaced), data, output).to_yaml()
     arguments = job_arguments(output=output, data=data, config=path, config_text=text)
     if model:
         arguments += ("--model", model)
     return settings.job(step, MODULES[step], arguments)
+
+
+def _checked(step: Step, config: Config, data: str, output: str) -> Config:
+    """The configuration; refused where neither it nor an option says what the job reads and writes, which its pods would find out."""
+    table, place = config.model.data_path, config.model.output_dir
+    if step == "extract":
+        table, place = config.embedding.df_path or table, config.embedding.output_path
+    for option, given, what in (("--data", data or table, "where the cells are"), ("--output", output or place, "where the job writes")):
+        if not given:
+            raise ConfigError(f"{option}: is not given; say {what}, by a URL such as s3://bucket/…")
+    return config

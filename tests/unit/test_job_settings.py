@@ -133,6 +133,8 @@ def test_render_writes_what_kubectl_applies(dino4cells: Command, file: str, tmp_
         (("--data", "cells"), "--data: cells is a place of this machine"),
         (("--output", "file:///model"), "--output: file:///model is a place of this machine"),
         (("--step", "extract"), "--model: is not given"),
+        (("--data", "s3://lab/cells"), "--output: is not given; say where the job writes"),
+        (("--output", "s3://lab/model"), "--data: is not given; say where the cells are"),
         (("--name", "Monday"), "--name: 'Monday' is no name of a job"),
         (("--override", "epochs"), "--override epochs: is no key=value"),
         (("--config.config_map", "settings", "--preset", "small"), "config: the job reads config.yaml of the config map settings"),

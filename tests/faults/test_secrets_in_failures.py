@@ -26,6 +26,7 @@ from tests.tally import Tally
 
 Command = Callable[..., Any]  # the fixture `dino4cells` of conftest
 IMAGE = ("--image", "registry.example/dino4cells:0.1.0")
+PLACES = ("--data", "s3://lab/cells", "--output", "s3://lab/model")
 
 
 @pytest.fixture(autouse=True)
@@ -74,12 +75,12 @@ COMMANDS: dict[str, Callable[[str, Path], tuple[object, ...]]] = {
     "data pack": lambda url, here: ("data", "pack", "--data", here / "cells", "--to", url),
     "simulate": lambda url, here: ("simulate", url, "--cells", "2"),
     "run": lambda url, here: ("run", "--data", url, "--output", here / "runs"),
-    "job render --data": lambda url, here: ("job", "render", *IMAGE, "--preset", "small", "--data", url),
-    "job render --output": lambda url, here: ("job", "render", *IMAGE, "--preset", "small", "--output", url),
-    "job render --override": lambda url, here: ("job", "render", *IMAGE, "--preset", "small", "--override", f"model.data_path={url}"),
+    "job render --data": lambda url, here: ("job", "render", *IMAGE, *PLACES[2:], "--data", url),
+    "job render --output": lambda url, here: ("job", "render", *IMAGE, *PLACES[:2], "--output", url),
+    "job render --override": lambda url, here: ("job", "render", *IMAGE, *PLACES[2:], "--override", f"model.data_path={url}"),
     "job render --settings": lambda url, here: ("job", "render", "--settings", url),
-    "job render --environment": lambda url, here: ("job", "render", *IMAGE, "--preset", "small", "--environment.AWS_ENDPOINT_URL", url),
-    "job submit": lambda url, here: ("job", "submit", *IMAGE, "--preset", "small", "--data", url),
+    "job render --environment": lambda url, here: ("job", "render", *IMAGE, *PLACES, "--environment.AWS_ENDPOINT_URL", url),
+    "job submit": lambda url, here: ("job", "submit", *IMAGE, *PLACES[2:], "--data", url),
     "job submit, a word too many": lambda url, here: ("job", "status", "name", url),
     "pipeline submit data": lambda url, here: ("pipeline", "submit", "--endpoint", "http://127.0.0.1:9", f"data={url}"),
     "pipeline submit config": lambda url, here: (

@@ -31,5 +31,6 @@ def simulate(
             handbook=handbook,
             progress=lambda drawn: progress.advance(drawn - progress.done),
         )
-    found = f"{data.cells:,} cells of {len(data.classes)} classes, {len(data.cell_lines)} lines and {len(data.plates)} plates"
+    plural = "s" * (len(data.plates) != 1)
+    found = f"{data.cells:,} cells of {len(data.classes)} classes, {len(data.cell_lines)} lines and {len(data.plates)} plate{plural}"
     results.show(f"{found} are in {data.url}", data)

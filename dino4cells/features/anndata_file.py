@@ -29,7 +29,7 @@ CARD_TEXT: Final = "features.json"
 """Where it holds it as one text, from which it is read again."""
 LARGEST_EXPANSION: Final = 1000
 """By how much what the numbers take in memory may exceed what they take in the file; numbers of a network can hardly be compressed."""
-SMALL: Final = 2**28
+SMALL: Final = 2**24
 HEAP: Final = b"GCOL"
 """With which a global heap of HDF5 begins, that holds texts."""
 PARTS: Final = ("obs", "var", "X", "uns")
@@ -135,12 +135,26 @@ def _checked(file: Any, part: str, url: str) -> int:
         if isinstance(found, h5py.Dataset):
             if found.external or found.is_virtual:
                 raise not_features(url, f"the numbers of '{name}' in its {part} are in another file")
-            announced += found.nbytes
+            announced += found.nbytes + _text_bytes(found)
         address = h5py.h5o.get_info(found.id).addr
         if isinstance(found, h5py.Group) and address not in seen:
             seen.add(address)
             pending += [(found, below) for below in found]
     return announced
+
+
+def _text_bytes(found: Any) -> int:
+    """How long the texts of an array say that they are, for which HDF5 makes room before it looks; 0 where that is not seen at once."""
+    import h5py
+
+    text, offset = h5py.check_string_dtype(found.dtype), found.id.get_offset()
+    if text is None or text.length is not None or offset is None:
+        return 0
+    path, reference = Path(found.file.filename), np.dtype([("length", "<u4"), ("place", "V12")])
+    with path.open("rb") as file:
+        file.seek(offset)
+        references = np.frombuffer(file.read(min(found.size * reference.itemsize, path.stat().st_size)), reference)
+    return int(references["length"].sum(dtype=np.int64))
 
 
 def _card(file: Any) -> FeaturesCard | None:

@@ -209,6 +209,15 @@ def _without_end(source: Path, target: Path) -> None:
     target.write_bytes(content)
 
 
+def _long_text(source: Path, target: Path) -> None:
+    """A text that says that it has four billion characters."""
+    content = bytearray((source / "cells.h5ad").read_bytes())
+    with h5py.File(source / "cells.h5ad") as file:
+        offset = file["obs/_index"].id.get_offset()
+    content[offset : offset + 4] = b"\xf0\xff\xff\xff"
+    target.write_bytes(content)
+
+
 def _link(file: h5py.File) -> None:
     del file["obs"]
     file["obs"] = h5py.ExternalLink("/etc/other.h5", "/obs")
@@ -239,6 +248,7 @@ def _link(file: h5py.File) -> None:
         ("a.h5ad", _in_file(_elsewhere), "the numbers of 'X' in its X are in another file"),
         ("a.h5ad", _in_file(_link), "'obs' in its obs is a link to something else"),
         ("a.h5ad", _in_file(_bomb), "bytes of numbers and has"),
+        ("a.h5ad", _long_text, "it announces 4,29"),
         ("a.h5ad", _without_end, "cannot be read as features (a heap of its texts is damaged); write it again"),
         ("a.csv", lambda source, target: target.write_text("dino_0\n1\n"), "save them as .parquet (pandas' to_parquet) or .h5ad"),
         ("none.parquet", lambda source, target: None, "there is no file of features here; check the path"),

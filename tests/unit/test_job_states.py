@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from dino4cells.cluster import entry
 from dino4cells.cluster.failures import crash_of, duration, mistake_of, obstacle_of, of_failed_job, out_of_time, own_words, stalled
 from dino4cells.cluster.job import JobSpec, Placement
-from dino4cells.cluster.reason import REASON_FILE
 from dino4cells.cluster.logs import LogCursor
 from dino4cells.cluster.objects import Job, Pod, job_from, pod_from, rank_zero
 from dino4cells.cluster.pytorchjob import render
+from dino4cells.cluster.reason import REASON_FILE
 from dino4cells.cluster.states import Limits, State, observe
 from dino4cells.errors import DataError, StoreUnavailable
 

@@ -9,8 +9,8 @@ import pytest
 
 from dino4cells.cluster import entry
 from dino4cells.cluster.failures import exit_code, own_sentence
-from dino4cells.cluster.reason import MISTAKE, REASON_FILE
 from dino4cells.cluster.objects import Ended
+from dino4cells.cluster.reason import MISTAKE, REASON_FILE
 from dino4cells.cluster.sign import ABANDONED, LauncherGone, LauncherSign, Patience, SignWatch, wait_for_launcher
 from dino4cells.cluster.variables import LAUNCHER_SIGN
 

@@ -106,10 +106,10 @@ fieldset.channels legend { color: var(--quiet); font-size: 13px; padding: 0 4px;
 .scale { height: 12px; border-radius: 3px; margin: 6px; background: var(--on-light); }
 .ends { display: flex; justify-content: space-between; margin: 0 6px; font-size: 12.5px; color: var(--quiet); }
 .gallery { list-style: none; display: flex; flex-wrap: wrap; gap: 8px 6px; margin: 8px 0; padding: 0; }
-.gallery button { display: flex; flex-direction: column; width: 84px; padding: 6px; font-size: 11.5px; line-height: 1.25; text-align: left;
-  border-color: transparent; background: none; height: 100%; }
+.gallery button { display: flex; flex-direction: column; width: 84px; padding: 6px 4px; font-size: 11.5px; line-height: 1.25;
+  text-align: left; border-color: transparent; background: none; height: 100%; }
 .gallery button:hover { border-color: var(--edge); }
-.gallery button.other { border: 2px dashed var(--warn-line); padding: 5px; }
+.gallery button.other { border: 2px dashed var(--warn-line); padding: 5px 3px; }
 .gallery li:first-child { border-right: 1px solid var(--line); padding-right: 6px; }
 .gallery canvas { border-radius: 4px; background: #000; }
 .gallery .no-picture { width: 70px; min-height: 70px; }

@@ -79,7 +79,7 @@ def same_bits(one: Path, other: Path) -> bool:
 def damage(directory: Path, dice: random.Random) -> str:
     """Cut the newest of two checkpoints short, or flip a bit of a tensor in it, where there are two; returns what was done."""
     saved = sorted(directory.glob("checkpoint-*.pth"))
-    if len(saved) < 2 or dice.random() < 0.4:
+    if len(saved) < 2 or dice.random() < 0.4 or not zipfile.is_zipfile(saved[-1]):  # one that was cut short stays so until it is replaced
         return ""
     content, how = bytearray(saved[-1].read_bytes()), dice.choice(("cut short", "a bit flipped"))
     if how == "cut short":

@@ -272,8 +272,8 @@ def test_nothing_that_changes_with_every_run_is_an_input(compiled: dict[str, Any
     assert "{{$.pipeline_job" not in yaml.safe_dump(compiled)
     for step in ("train", "extract", "classify"):
         given = compiled["root"]["dag"]["tasks"][step]["inputs"]["parameters"].values()
-        constants = [item["runtimeValue"]["constant"] for item in given if "runtimeValue" in item]
-        assert constants == ["{{$.inputs.parameters['pipelinechannel--image']}}"]
+        constants = {item["runtimeValue"]["constant"] for item in given if "runtimeValue" in item}
+        assert constants == {f"{{{{$.inputs.parameters['pipelinechannel--{name}']}}}}" for name in ("image", "cpu", "memory")}
 
 
 def test_pods_of_all_steps_are_set_up_by_parameters() -> None:

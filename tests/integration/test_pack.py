@@ -60,7 +60,7 @@ def test_a_packing_that_is_killed_goes_on_with_the_shards_that_are_missing(
     while not any("shard-" in name for name in storage.list_files(f"{bucket}/packed.packing")):
         assert time.monotonic() < deadline
         assert killed.poll() is None
-        time.sleep(0.2)  # the server runs in this process
+        time.sleep(0.02)  # the server runs in this process
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     names = storage.list_files(f"{bucket}/packed.packing")

@@ -50,6 +50,7 @@ def test_the_onnx_file_gives_the_models_features_for_any_number_of_images(
     assert (refused.code, "is there already" in refused.err) == (2, True)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated:FutureWarning")  # as readers of such files still call it
 def test_the_torchscript_file_gives_the_models_features_for_any_number_of_images(
     model: str, tmp_path: Path, dino4cells: Callable[..., object]
 ) -> None:

@@ -46,7 +46,10 @@ def together(tiny_config: Callable[..., Config], draw_cells: Callable[..., str],
     directory = tmp_path_factory.mktemp("together")
     frame = pd.read_csv(f"{draw_cells(directory / 'data', 24)}/metadata.csv")
     frame.assign(protein_location=["cytosol"] * 18 + ["nucleus"] * 6).to_csv(table_of(directory, "drawn"), index=False)
+    weights = str(directory / "weights")
+    steps.train(tiny_config(epochs=1), data=str(directory / "data"), output=weights)
     for name, config in {
+        "given-weights": tiny_config(targets="centering", init=f"{weights}/model.safetensors", **SGD),
         "centering": tiny_config(targets="centering", **SGD),
         "sinkhorn": tiny_config(BY_DATA, targets="sinkhorn", freeze_last_layer=1, **SGD),
         "unequal": tiny_config(targets="centering", accumulation=2, **SGD),

@@ -24,7 +24,7 @@ from dino4cells.training.targets import CentringTargets, SinkhornTargets
 UNEQUAL = ((range(0, 5), range(5, 8)), (range(8, 12), range(0)), (range(12, 13), range(13, 20)))
 
 
-RUNS = ("centering", "sinkhorn", "batch-norm", "drawn")
+RUNS = ("centering", "sinkhorn", "batch-norm", "drawn", "given-weights")
 
 
 def table_of(directory: Path, run: str) -> str:

@@ -215,6 +215,7 @@ def test_a_local_artifact_is_used_where_it_is_and_a_remote_one_is_downloaded_onc
 def test_a_forked_process_does_not_take_the_downloads_with_it() -> None:
     url = f"memory://{uuid.uuid4().hex}"
     write(url, a="1")
+    gc.freeze()  # what was there before, which the child would copy to look through it: seconds, at the end of many tests
     artifact = open_artifact(url, "model")
     path = artifact.local("a")
     child = os.fork()
@@ -222,6 +223,7 @@ def test_a_forked_process_does_not_take_the_downloads_with_it() -> None:
         del artifact
         gc.collect()
         os._exit(0)
+    gc.unfreeze()
     assert os.waitpid(child, 0)[1] == 0
     assert path.read_text() == "1"
 

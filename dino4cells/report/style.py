@@ -42,7 +42,7 @@ table { border-collapse: collapse; }
 .scores.classes td:last-child, .scores.classes th:last-child { text-align: left; padding-left: 26px; }
 .scores .best { color: var(--accent); font-weight: 700; }
 .cells th { font-weight: 600; font-size: 13px; text-align: left; padding: 4px 8px 6px 0; vertical-align: bottom; }
-.cells thead th { white-space: nowrap; font-size: 12px; padding-right: 4px; }
+.cells thead th { white-space: nowrap; font-size: 12px; }
 .cells tbody th { position: sticky; left: 0; background: var(--page); vertical-align: middle;
   min-width: 122px; max-width: 150px; line-height: 1.3; overflow-wrap: break-word; padding-right: 12px; z-index: 1; }
 .cells tbody th small { display: block; font-weight: 400; color: var(--quiet); }
